@@ -1,0 +1,137 @@
+// Package rotation decides when a credential is renewed: the schedule, the
+// back-off, one Rotator for each key, and the Manager of them all.
+//
+// # Why not
+//
+// Not a fetch inside a request: a client waits half a second and the upstream
+// may take twenty. Not a timer set for the day of expiry: see [RenewAt] and
+// the naps. Not the eviction of a credential that failed to renew: it is live
+// until its own end, whatever the upstream says today.
+package rotation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/hostrole/hostrole/rotation/credential"
+	"github.com/hostrole/hostrole/rotation/source"
+	"github.com/hostrole/hostrole/rotation/store"
+)
+
+// ErrNotReady matches the failure of a key that has no live credential and may
+// soon have one.
+var ErrNotReady = errors.New("no live credential yet")
+
+// A Job is one key and the way to its credentials.
+type Job struct {
+	Key     credential.Key
+	Name    string // of the role, for people
+	Source  source.Source
+	Needs   credential.Key       // key of the credential that signs the calls; zero for none
+	Timeout time.Duration        // of one attempt; required
+	Skew    func() time.Duration // the issuer's clock minus ours; nil for none
+}
+
+// Options are what all keys share. Every field but Observe is required.
+type Options struct {
+	RefreshAfter time.Duration        // see [RenewAt]
+	Splay        time.Duration        // spread of the first attempts
+	Parallel     int                  // attempts at once
+	Now          func() time.Time     // wall clock
+	Boot         func() time.Duration // time since boot, suspend included
+	Draw         func() float64       // uniform in [0,1)
+	Observe      func(Event)          // called after each attempt, from the key's goroutine; nil for nobody
+}
+
+// An Event is the outcome of one attempt.
+type Event struct {
+	Name       string                // of the role
+	Credential credential.Credential // the new one; the last good one, or none, after a failure
+	Err        error                 // nil after a success
+	Failures   int                   // in a row; 0 after a success
+	Recovered  int                   // failures that this success ended
+	Took       time.Duration         // of the attempt
+	Next       time.Duration         // until the next attempt
+}
+
+// A Manager keeps the credentials of a set of keys fresh.
+type Manager struct {
+	o        Options
+	rotators map[credential.Key]*Rotator
+	slots    chan struct{} // one for each attempt that may run
+}
+
+// New makes a Manager whose outcomes go to st. Nothing runs before Run.
+func New(st *store.Store, o Options, jobs []Job) *Manager {
+	if o.Observe == nil {
+		o.Observe = func(Event) {}
+	}
+	m := &Manager{o: o, rotators: make(map[credential.Key]*Rotator), slots: make(chan struct{}, o.Parallel)}
+	for _, j := range jobs {
+		if j.Skew == nil {
+			j.Skew = func() time.Duration { return 0 }
+		}
+		m.rotators[j.Key] = &Rotator{m: m, job: j, slot: st.Slot(j.Key), kicked: make(chan struct{}, 1)}
+	}
+	return m
+}
+
+// Run renews credentials until ctx ends, and returns when no goroutine of it
+// is left.
+func (m *Manager) Run(ctx context.Context) {
+	var all sync.WaitGroup
+	for _, r := range m.rotators {
+		all.Go(func() { r.run(ctx) })
+	}
+	all.Wait()
+}
+
+// Credential returns the live credential of k. For a key that has none it
+// waits, within ctx, for the attempt that is under way or due. It never makes
+// a call itself, so that any number of readers cause none. Its errors match
+// [source.ErrRefused], [source.ErrAccessDenied] or [ErrNotReady].
+func (m *Manager) Credential(ctx context.Context, k credential.Key) (credential.Credential, error) {
+	r := m.rotators[k]
+	if r == nil {
+		return credential.Credential{}, fmt.Errorf("%w: no such key", ErrNotReady)
+	}
+	for {
+		e := r.slot.Load()
+		if r.live(e.Credential) {
+			return e.Credential, nil
+		}
+		if errors.Is(e.Err, source.ErrRefused) {
+			return credential.Credential{}, e.Err
+		}
+		r.kick()
+		select {
+		case <-e.Replaced():
+		case <-ctx.Done():
+			if e.Err != nil {
+				return credential.Credential{}, fmt.Errorf("%w: %w", ErrNotReady, e.Err)
+			}
+			return credential.Credential{}, fmt.Errorf("%w: the first attempt is under way", ErrNotReady)
+		}
+	}
+}
+
+// Entry returns the newest outcome of k, or nil for a key that is not there.
+func (m *Manager) Entry(k credential.Key) *store.Entry {
+	if r := m.rotators[k]; r != nil {
+		return r.slot.Load()
+	}
+	return nil
+}
+
+// Left is the life that remains of c, a credential of k, by the clock that
+// says less; 0 when c is not live.
+func (m *Manager) Left(k credential.Key, c credential.Credential) time.Duration {
+	r := m.rotators[k]
+	if r == nil || !r.live(c) {
+		return 0
+	}
+	return c.Left(r.wall(), m.o.Boot())
+}
