@@ -94,7 +94,7 @@ func (c *Client) explain(op string, err error, secrets ...credential.Secret) err
 	switch {
 	case e.Code == "AccessDenied" || e.Code == "AccessDeniedException":
 		e.Kind = source.ErrAccessDenied
-	case transient[e.Code], later[e.Code], e.Status >= 500, e.Status == 429, e.Status == 0, e.Status == 200:
+	case transient[e.Code], later[e.Code], e.Status < 400, e.Status >= 500, e.Status == 408, e.Status == 429:
 	default:
 		e.Kind = source.ErrRefused
 	}
