@@ -444,6 +444,20 @@ func TestStepsAndSuspend(t *testing.T) {
 	})
 }
 
+// Nobody asks, and the resume is noticed all the same.
+func TestResumeIsNoticedWithinOneNap(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &script{life: 12 * time.Hour}
+		r := start(t, rotation.Options{}, one(s))
+		time.Sleep(time.Minute)
+		r.asleep.Store(int64(2 * time.Hour))
+		time.Sleep(31 * time.Second)
+		if n := s.calls.Load(); n != 2 {
+			t.Errorf("%d calls half a minute after a resume, want 2", n)
+		}
+	})
+}
+
 // The issuer's clock counts: a host whose own is wrong by hours serves what
 // the issuer calls live.
 func TestSkewedHostServes(t *testing.T) {

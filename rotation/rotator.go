@@ -80,9 +80,6 @@ func (r *Rotator) due(started time.Duration) time.Duration {
 	case e.Credential.Complete():
 		c := e.Credential
 		age := RenewAt(c, r.m.o.RefreshAfter, r.draw)
-		if !r.live(c) {
-			return 0
-		}
 		return min(c.Received+age-boot, c.Issued.Add(age).Sub(r.wall()))
 	case r.hasty:
 		return 0
