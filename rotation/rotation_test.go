@@ -27,6 +27,7 @@ type script struct {
 	mu     sync.Mutex
 	err    error // guarded by mu
 	boot   func() time.Duration
+	now    func() time.Time // nil: the bubble's, whatever the rig's clock says
 }
 
 func (s *script) fail(err error) { s.mu.Lock(); s.err = err; s.mu.Unlock() }
@@ -47,7 +48,11 @@ func (s *script) Fetch(ctx context.Context) (credential.Credential, error) {
 	if s.err != nil {
 		return credential.Credential{}, s.err
 	}
-	return generation(n, time.Now(), s.boot(), s.life), nil
+	now := time.Now
+	if s.now != nil {
+		now = s.now
+	}
+	return generation(n, now(), s.boot(), s.life), nil
 }
 
 // generation stamps all four parts with n.
@@ -450,10 +455,31 @@ func TestResumeIsNoticedWithinOneNap(t *testing.T) {
 		s := &script{life: 12 * time.Hour}
 		r := start(t, rotation.Options{}, one(s))
 		time.Sleep(time.Minute)
+		s.mu.Lock()
+		s.now = r.now
+		s.mu.Unlock()
 		r.asleep.Store(int64(2 * time.Hour))
 		time.Sleep(31 * time.Second)
 		if n := s.calls.Load(); n != 2 {
 			t.Errorf("%d calls half a minute after a resume, want 2", n)
+		}
+	})
+}
+
+// An issuer that dates its answers hours back must not be asked in a loop.
+func TestOldDatesDoNotMakeALoop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &script{life: 12 * time.Hour}
+		r := start(t, rotation.Options{}, func(r *rig) []rotation.Job {
+			r.step.Store(int64(4 * time.Hour)) // and the skew is not known
+			return one(s)(r)
+		})
+		time.Sleep(time.Hour)
+		if n := s.calls.Load(); n > 125 {
+			t.Errorf("%d calls in an hour", n)
+		}
+		if _, err := get(t, r); err != nil {
+			t.Error(err)
 		}
 	})
 }

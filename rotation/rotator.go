@@ -80,7 +80,10 @@ func (r *Rotator) due(started time.Duration) time.Duration {
 	case e.Credential.Complete():
 		c := e.Credential
 		age := RenewAt(c, r.m.o.RefreshAfter, r.draw)
-		return min(c.Received+age-boot, c.Issued.Add(age).Sub(r.wall()))
+		// An issuer whose dates are behind its own clock would have every new
+		// credential replaced at once: wall time counts once a nap.
+		byWall := max(c.Issued.Add(age).Sub(r.wall()), r.tried+nap-boot)
+		return min(c.Received+age-boot, byWall)
 	case r.hasty:
 		return 0
 	default:
