@@ -91,6 +91,18 @@ func (r *Rotator) due(started time.Duration) time.Duration {
 	}
 }
 
+// awaitParent waits for a parent that makes its first attempt. One that has
+// failed is not waited for: its failure is ours, and its recovery wakes us.
+func (r *Rotator) awaitParent(ctx context.Context) error {
+	if p := r.m.rotators[r.job.Needs]; p != nil {
+		if e := p.slot.Load(); e.Err != nil && !p.live(e.Credential) {
+			return e.Err
+		}
+	}
+	_, err := r.m.Credential(ctx, r.job.Needs)
+	return err
+}
+
 func (r *Rotator) parentLive() bool {
 	p := r.m.rotators[r.job.Needs]
 	return p != nil && p.live(p.slot.Load().Credential)
@@ -135,7 +147,7 @@ func (r *Rotator) fetch(ctx context.Context) (c credential.Credential, took time
 	// all of them would wait for ever.
 	r.orphaned = false
 	if r.job.Needs != (credential.Key{}) {
-		if _, err := r.m.Credential(ctx, r.job.Needs); err != nil {
+		if err := r.awaitParent(ctx); err != nil {
 			r.orphaned = true
 			return credential.Credential{}, 0, fmt.Errorf("the role that it is assumed from: %w", err)
 		}

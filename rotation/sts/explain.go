@@ -4,6 +4,7 @@ import (
 	"encoding/xml"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
@@ -85,6 +86,9 @@ func (c *Client) explain(op string, err error, secrets ...credential.Secret) err
 		// No answer, or one that could not be read. The SDK's text repeats
 		// the operation and the endpoint; its innermost cause says it all.
 		e.Message = upstream.Clean(innermost(err).Error(), secrets...)
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			e.Message = "the connection was closed before there was an answer"
+		}
 		e.Err = err
 		return e
 	}
