@@ -38,6 +38,12 @@ func RenewAt(c credential.Credential, after time.Duration, draw float64) time.Du
 	return age - time.Duration(draw*float64(age)/10)
 }
 
+// lastMoments is the end of a life in which a credential is not given out any
+// more: 5 s, or a tenth of a life of seconds.
+func lastMoments(c credential.Credential) time.Duration {
+	return min(5*time.Second, c.Expires.Sub(c.Issued)/10)
+}
+
 // RetryAfter picks the wait after the given number of failures in a row, at
 // least 1, the newest of which was err. left is what remains of the live
 // credential, 0 without one. The wait is drawn from its upper half, so that
