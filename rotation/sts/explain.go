@@ -1,6 +1,7 @@
 package sts
 
 import (
+	"context"
 	"encoding/xml"
 	"errors"
 	"fmt"
@@ -85,10 +86,7 @@ func (c *Client) explain(op string, err error, secrets ...credential.Secret) err
 	if !errors.As(err, &api) {
 		// No answer, or one that could not be read. The SDK's text repeats
 		// the operation and the endpoint; its innermost cause says it all.
-		e.Message = upstream.Clean(innermost(err).Error(), secrets...)
-		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-			e.Message = "the connection was closed before there was an answer"
-		}
+		e.Message = upstream.Clean(c.cause(err), secrets...)
 		e.Err = err
 		return e
 	}
@@ -118,27 +116,23 @@ func bad(op, requestID string, err error) error {
 		Hint: "the upstream is faulty; what it gave was not used"}
 }
 
-// innermost follows an error to its cause, so that a person reads "connection
+// cause is what a person reads of a call without an answer: "connection
 // refused" and not the six layers around it.
-func innermost(err error) error {
-	for {
-		var canceled *smithy.CanceledError
-		if errors.As(err, &canceled) && canceled.Err != nil && canceled.Err != err {
-			return canceled.Err
-		}
-		switch x := err.(type) {
-		case interface{ Unwrap() error }:
-			inner := x.Unwrap()
-			if inner == nil {
-				return err
-			}
-			// An error of ours or of net carries the address: keep it.
-			if _, isNet := inner.(interface{ Timeout() bool }); isNet {
-				return inner
-			}
-			err = inner
-		default:
-			return err
-		}
+func (c *Client) cause(err error) string {
+	var network interface {
+		error
+		Timeout() bool
 	}
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return fmt.Sprintf("no answer within %v", c.http.Timeout())
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return "the connection was closed before there was an answer"
+	case errors.As(err, &network): // it names the address
+		return network.Error()
+	}
+	for inner := errors.Unwrap(err); inner != nil; inner = errors.Unwrap(err) {
+		err = inner
+	}
+	return err.Error()
 }

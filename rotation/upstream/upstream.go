@@ -139,7 +139,7 @@ func (c *Client) check(ctx context.Context, resp *http.Response, err error) (boo
 	case err != nil && !mayWait, err != nil && ctx.Err() != nil:
 		return false, fmt.Errorf("reading the answer: %w", err)
 	case err != nil:
-		return true, nil
+		return true, nil //nolint:nilerr // likewise
 	case len(body) > bodyLimit:
 		return false, fmt.Errorf("the answer is larger than %d bytes", bodyLimit)
 	}
