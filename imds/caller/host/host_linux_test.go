@@ -1,0 +1,583 @@
+package host_test
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/fstest"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/hostrole/hostrole/imds/caller"
+	"github.com/hostrole/hostrole/imds/caller/host"
+)
+
+var record = flag.Bool("record", false, "write what this kernel answers to testdata")
+
+// keep writes a question and its answer to testdata, when asked to.
+func keep(t *testing.T, e *host.Enricher, c caller.Conn, name string) {
+	t.Helper()
+	if !*record {
+		return
+	}
+	request, reply, err := e.Exchange(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join("testdata", name+".nl"), slices.Concat(request, reply), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// said is the kernel's answer as it is, believed or not.
+func said(t *testing.T, e *host.Enricher, c caller.Conn) host.Answer {
+	t.Helper()
+	_, reply, err := e.Exchange(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := host.Decode(reply, 1)
+	if err != nil {
+		t.Fatalf("decoding what the kernel said: %v", err)
+	}
+	return a
+}
+
+// refuse checks that e does not name the caller, for the reason given.
+func refuse(t *testing.T, e *host.Enricher, c caller.Conn, want error) {
+	t.Helper()
+	var who caller.Caller
+	err := e.Enrich(t.Context(), c, &who)
+	if !errors.Is(err, want) {
+		t.Errorf("named %v with error %v, want the error %v", who, err, want)
+	}
+	if who.Known() || who.Inode != 0 || who.Cgroup != 0 || who.User != "" || who.Groups != nil {
+		t.Errorf("a refused caller has facts: %+v", who)
+	}
+}
+
+// name checks that e names the caller, and returns it.
+func name(t *testing.T, e *host.Enricher, c caller.Conn) caller.Caller {
+	t.Helper()
+	var who caller.Caller
+	if err := e.Enrich(t.Context(), c, &who); err != nil {
+		t.Fatal(err)
+	}
+	return who
+}
+
+// eventually waits until the kernel's answer about c is in one of the states.
+func eventually(t *testing.T, e *host.Enricher, c caller.Conn, states ...uint8) host.Answer {
+	t.Helper()
+	for {
+		if a := said(t, e, c); slices.Contains(states, a.State) {
+			return a
+		}
+		if t.Context().Err() != nil {
+			t.Fatal("the state never came")
+		}
+	}
+}
+
+// someoneElse is a uid that is not ours, where there can be one.
+func someoneElse() uint32 {
+	if os.Geteuid() == 0 && mapIsWhole() {
+		return 1002
+	}
+	return uint32(os.Geteuid())
+}
+
+func TestCallerIsIdentified(t *testing.T) {
+	e := newEnricher(t)
+	for what, tc := range map[string]struct {
+		listen, capture string
+		mapped          bool
+	}{
+		"on the metadata address":      {metadataV4 + ":0", "established", false},
+		"on the IPv6 metadata address": {"[" + metadataV6 + "]:0", "metadata-ipv6", false},
+		"on another loopback address":  {"127.0.0.9:0", "loopback", false},
+		"on IPv6":                      {"[::1]:0", "ipv6", false},
+		"with a v4-mapped socket":      {metadataV4 + ":0", "mapped", true},
+	} {
+		t.Run(what, func(t *testing.T) {
+			s := listen(t, tc.listen)
+			fd, err := connect(unix.IPPROTO_TCP, "", s.addr(), tc.mapped)
+			if err != nil {
+				t.Fatal(err)
+			}
+			cl := client{t, fd}
+			defer cl.close()
+			_, c := s.accept()
+			keep(t, e, c, tc.capture)
+			who := name(t, e, c)
+			if uid, known := who.UID.Get(); !known || int(uid) != os.Geteuid() {
+				t.Errorf("uid %v, want %d", who.UID, os.Geteuid())
+			}
+			if who.Inode != cl.inode() {
+				t.Errorf("inode %d, want %d: this is not the client's socket", who.Inode, cl.inode())
+			}
+			if want := ownCgroup(t); who.Cgroup != want {
+				t.Errorf("cgroup %d, want %d", who.Cgroup, want)
+			}
+		})
+	}
+}
+
+// ownCgroup is the cgroup v2 id of this process.
+func ownCgroup(t *testing.T) uint64 {
+	t.Helper()
+	text, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		path, v2 := strings.CutPrefix(strings.TrimSpace(line), "0::")
+		for _, mount := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified"} {
+			var kind unix.Statfs_t
+			var st unix.Stat_t
+			if v2 && unix.Statfs(mount, &kind) == nil && kind.Type == unix.CGROUP2_SUPER_MAGIC && unix.Stat(filepath.Join(mount, path), &st) == nil {
+				return st.Ino
+			}
+		}
+	}
+	t.Skip("SKIPPED, missing: a mounted cgroup v2")
+	return 0
+}
+
+func TestUsersAreToldApart(t *testing.T) {
+	needUIDs(t)
+	e, err := host.New(host.Options{Etc: fstest.MapFS{
+		"passwd": {Data: []byte("root:x:0:0::/:/bin/sh\nalice:x:1001:100::/:/bin/sh\nbob:x:1002:100::/:/bin/sh\n")},
+		"group":  {Data: []byte("users:x:100:\nbackup:x:34:bob\n")},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = e.Close() }()
+	s := listen(t, metadataV4+":0")
+	for _, want := range []struct {
+		uid    uint32
+		user   string
+		groups string
+	}{{1001, "alice", "users"}, {1002, "bob", "users backup"}, {1003, "", ""}, {0, "root", ""}} {
+		p := begin(t, want.uid, "connect", "", s.addr().String())
+		_, c := s.accept()
+		who := name(t, e, c)
+		if who.UID != caller.NewID(want.uid) || who.User != want.user || strings.Join(who.Groups, " ") != want.groups {
+			t.Errorf("named %v %q in %v, want uid %d %q in [%s]", who.UID, who.User, who.Groups, want.uid, want.user, want.groups)
+		}
+		p.end()
+	}
+}
+
+func TestClosedSocket(t *testing.T) {
+	e := newEnricher(t)
+	s := listen(t, metadataV4+":0")
+	cl := dial(t, "", s.addr())
+	_, c := s.accept()
+	if _, err := unix.Write(cl.fd, []byte("GET / HTTP/1.1\r\n\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	cl.close()
+	a := eventually(t, e, c, 4, 5)
+	if a.Inode != 0 {
+		t.Fatalf("the kernel says inode %d of a closed socket: this test shows nothing", a.Inode)
+	}
+	t.Logf("the kernel says uid %d of it", a.UID)
+	keep(t, e, c, "closed")
+	refuse(t, e, c, host.ErrGone)
+}
+
+// TestVanishingCallers looks at callers in whatever moment of their end it
+// meets them.
+func TestVanishingCallers(t *testing.T) {
+	needUIDs(t)
+	e := newEnricher(t)
+	s := listen(t, metadataV4+":0")
+	begin(t, 1001, "vanish", s.addr().String())
+	named, refused := 0, map[string]int{}
+	for range 1000 {
+		conn, c := s.accept()
+		var who caller.Caller
+		if err := e.Enrich(t.Context(), c, &who); err == nil {
+			named++
+			if who.UID != caller.NewID(1001) {
+				t.Fatalf("a caller of uid 1001 was taken for uid %v", who.UID)
+			}
+		} else if !errors.Is(err, host.ErrGone) && !errors.Is(err, host.ErrNotFound) && !errors.Is(err, host.ErrEnded) {
+			t.Fatal(err)
+		} else {
+			refused[errors.Unwrap(err).Error()]++
+		}
+		_ = conn.Close()
+	}
+	// Else the other process waits two minutes for a place in the full queue.
+	_ = s.l.Close()
+	t.Logf("named %d, refused %v", named, refused)
+	if len(refused) == 0 {
+		t.Error("no caller was met after its end: this test shows nothing")
+	}
+}
+
+func TestHalfClosedSocket(t *testing.T) {
+	e := newEnricher(t)
+	s := listen(t, metadataV4+":0")
+	cl := dial(t, "", s.addr())
+	_, c := s.accept()
+	if err := unix.Shutdown(cl.fd, unix.SHUT_WR); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, e, c, 5)
+	keep(t, e, c, "half-closed")
+	if who := name(t, e, c); who.Inode != cl.inode() {
+		t.Errorf("inode %d, want %d", who.Inode, cl.inode())
+	}
+}
+
+func TestListenerOnTheClientsPort(t *testing.T) {
+	e := newEnricher(t)
+	s := listen(t, metadataV4+":0")
+	cl := dial(t, "127.0.0.3:6000", s.addr())
+	_, c := s.accept()
+	cl.reset()
+	begin(t, someoneElse(), "listen", "0.0.0.0:6000")
+	if a := said(t, e, c); a.State != 10 || a.Inode == 0 {
+		t.Fatalf("the kernel does not fall back to the listener: %+v: this test shows nothing", a)
+	}
+	keep(t, e, c, "listener")
+	refuse(t, e, c, host.ErrOther)
+}
+
+// TestSamePort has another socket with the same two ports, which a dump meets
+// first.
+func TestSamePort(t *testing.T) {
+	e := newEnricher(t)
+	s := listen(t, metadataV4+":8080")
+	other := listen(t, "127.0.0.1:8080")
+	for port := 6100; port < 6120; port++ {
+		p := begin(t, someoneElse(), "connect", fmt.Sprintf("127.0.0.2:%d", port), other.addr().String())
+		_, wrong := other.accept()
+		cl := dial(t, fmt.Sprintf("127.0.0.3:%d", port), s.addr())
+		_, c := s.accept()
+		who := name(t, e, c)
+		if who.Inode != cl.inode() || who.UID != caller.NewID(uint32(os.Geteuid())) {
+			t.Errorf("port %d: named uid %v, inode %d, want uid %d, inode %d", port, who.UID, who.Inode, os.Geteuid(), cl.inode())
+		}
+		if them := name(t, e, wrong); them.Inode == cl.inode() || them.UID != caller.NewID(someoneElse()) {
+			t.Errorf("port %d: the other one is uid %v, inode %d, want uid %d and not inode %d", port, them.UID, them.Inode, someoneElse(), cl.inode())
+		}
+		cl.close()
+		p.end()
+	}
+}
+
+// TestSuccessor has somebody take over the addresses of a connection that has
+// ended. All that the kernel says is then true, and about somebody else.
+func TestSuccessor(t *testing.T) {
+	e := newEnricher(t)
+	s := listen(t, metadataV4+":0")
+	cl := dial(t, "127.0.0.3:6200", s.addr())
+	_, c := s.accept()
+	if who := name(t, e, c); who.Inode != cl.inode() {
+		t.Fatalf("inode %d, want %d", who.Inode, cl.inode())
+	}
+	cl.reset()
+	begin(t, someoneElse(), "connect", "127.0.0.3:6200", s.addr().String())
+	if a := said(t, e, c); a.State != 1 || a.Answers(c.Remote, c.Local) != nil {
+		t.Fatalf("the kernel does not speak of the successor: %+v: this test shows nothing", a)
+	}
+	refuse(t, e, c, host.ErrEnded)
+	_, successor := s.accept()
+	if who := name(t, e, successor); who.UID != caller.NewID(someoneElse()) {
+		t.Errorf("the successor is uid %v, want %d", who.UID, someoneElse())
+	}
+}
+
+func TestTimeWait(t *testing.T) {
+	e := newEnricher(t)
+	s := listen(t, metadataV4+":0")
+	cl := dial(t, "", s.addr())
+	conn, c := s.accept()
+	cl.close()
+	if err := conn.Close(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, e, c, 6)
+	keep(t, e, c, "time-wait")
+	refuse(t, e, c, host.ErrGone)
+}
+
+func TestNoSuchSocket(t *testing.T) {
+	e := newEnricher(t)
+	s := listen(t, metadataV4+":0")
+	cl := dial(t, "", s.addr())
+	_, c := s.accept()
+	cl.reset()
+	keep(t, e, c, "not-found")
+	refuse(t, e, c, host.ErrNotFound)
+}
+
+func TestOwnEndHasEnded(t *testing.T) {
+	e := newEnricher(t)
+	s := listen(t, metadataV4+":0")
+	cl := dial(t, "", s.addr())
+	conn, c := s.accept()
+	elsewhere, raw := listen(t, metadataV4+":0"), caller.Conn{}
+	gone := dial(t, "", elsewhere.addr())
+	_, raw = elsewhere.accept()
+	gone.reset()
+	t.Run("as its state says", func(t *testing.T) {
+		refuse(t, e, caller.Conn{Local: c.Local, Remote: c.Remote, Raw: raw.Raw}, host.ErrEnded)
+	})
+	t.Run("because we have closed it", func(t *testing.T) {
+		if err := conn.SetLinger(-1); err != nil {
+			t.Fatal(err)
+		}
+		dup, err := conn.File() // keeps the connection, so that the client's end stays
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = dup.Close() }()
+		if err := conn.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if a := said(t, e, c); a.State != 1 || a.Inode != cl.inode() {
+			t.Fatalf("the client's end is not open: %+v: this test shows nothing", a)
+		}
+		refuse(t, e, c, host.ErrEnded)
+	})
+}
+
+// TestInheritedDescriptor pins what the kernel means by the owner: who made
+// the socket, for as long as anybody holds it.
+func TestInheritedDescriptor(t *testing.T) {
+	e := newEnricher(t)
+	s := listen(t, metadataV4+":0")
+	cl := dial(t, "", s.addr())
+	_, c := s.accept()
+	inode := cl.inode()
+	file := os.NewFile(uintptr(cl.fd), "client")
+	heir := start(t, someoneElse(), 0, file, "hold")
+	if err := file.Close(); err != nil {
+		t.Fatal(err)
+	}
+	who := name(t, e, c)
+	if who.Inode != inode || who.UID != caller.NewID(uint32(os.Geteuid())) {
+		t.Errorf("named uid %v, inode %d, want the maker, uid %d, inode %d", who.UID, who.Inode, os.Geteuid(), inode)
+	}
+	heir.end()
+	eventually(t, e, c, 4, 5)
+	refuse(t, e, c, host.ErrGone)
+}
+
+// TestReaderInUserNamespace has an Enricher where the client's uid is not
+// mapped.
+func TestReaderInUserNamespace(t *testing.T) {
+	newEnricher(t) // there is a namespace
+	s := listen(t, metadataV4+":0")
+	dial(t, "", s.addr())
+	conn, _ := s.accept()
+	file, err := conn.File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = file.Close() }()
+	for trust, want := range map[string]error{"false": host.ErrUserNamespace, "true": host.ErrUnmapped} {
+		p := start(t, uint32(os.Geteuid()), unix.CLONE_NEWUSER, file, "enrich", trust)
+		if !strings.Contains(p.said, want.Error()) {
+			t.Errorf("with trust %s it says %q, want %q", trust, p.said, want)
+		}
+	}
+}
+
+func TestMultipathClient(t *testing.T) {
+	e := newEnricher(t)
+	s := listen(t, metadataV4+":0")
+	fd, err := connect(unix.IPPROTO_MPTCP, "", s.addr(), false)
+	if err != nil {
+		t.Skipf("SKIPPED, missing: multipath TCP: %v", err)
+	}
+	cl := client{t, fd}
+	defer cl.close()
+	_, c := s.accept()
+	keep(t, e, c, "multipath")
+	if who := name(t, e, c); who.UID != caller.NewID(uint32(os.Geteuid())) || who.Inode != cl.inode() {
+		t.Errorf("named uid %v, inode %d, want uid %d, inode %d", who.UID, who.Inode, os.Geteuid(), cl.inode())
+	}
+}
+
+func TestNotASocket(t *testing.T) {
+	e := newEnricher(t)
+	v4, v6 := netip.MustParseAddrPort("127.0.0.1:80"), netip.MustParseAddrPort("[::1]:80")
+	s := listen(t, "127.0.0.1:0")
+	dial(t, "", s.addr())
+	_, c := s.accept()
+	refuse(t, e, caller.Conn{Local: c.Local, Remote: c.Remote}, host.ErrNoSocket)
+	refuse(t, e, caller.Conn{Local: v4, Remote: v6, Raw: c.Raw}, host.ErrNoSocket)
+	refuse(t, e, caller.Conn{Raw: c.Raw}, host.ErrNoSocket)
+}
+
+func TestLateAnswersMeetNobody(t *testing.T) {
+	e := newEnricher(t)
+	s := listen(t, metadataV4+":0")
+	cl, other := dial(t, "", s.addr()), listen(t, metadataV4+":0")
+	_, c := s.accept()
+	dial(t, "", other.addr())
+	_, late := other.accept()
+	before := descriptors(t)
+	if err := e.LeaveAnswers(late); err != nil {
+		t.Fatal(err)
+	}
+	for range e.Sockets() {
+		refuse(t, e, c, host.ErrMalformed)
+	}
+	for range 2 * e.Sockets() {
+		if who := name(t, e, c); who.Inode != cl.inode() {
+			t.Errorf("inode %d, want %d", who.Inode, cl.inode())
+		}
+	}
+	if after := descriptors(t); after != before {
+		t.Errorf("%d descriptors are open, %d were before", after, before)
+	}
+}
+
+func TestManyAtOnce(t *testing.T) {
+	e := newEnricher(t)
+	s := listen(t, metadataV4+":0")
+	var group sync.WaitGroup
+	for range 4 * e.Sockets() {
+		cl := dial(t, "", s.addr())
+		_, c := s.accept()
+		inode := cl.inode()
+		group.Go(func() {
+			for range 200 {
+				var who caller.Caller
+				if err := e.Enrich(t.Context(), c, &who); err != nil || who.Inode != inode {
+					t.Errorf("inode %d, %v, want inode %d", who.Inode, err, inode)
+					return
+				}
+			}
+		})
+	}
+	group.Wait()
+}
+
+func TestProbe(t *testing.T) {
+	e := newEnricher(t)
+	if err := e.Probe(t.Context()); err != nil {
+		t.Error(err)
+	}
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := e.Probe(gone); !errors.Is(err, context.Canceled) {
+		t.Errorf("with a context that has ended: %v", err)
+	}
+}
+
+func TestProbeWithoutLoopback(t *testing.T) {
+	needNamespace(t)
+	p := start(t, uint32(os.Geteuid()), unix.CLONE_NEWUSER|unix.CLONE_NEWNET, nil, "probe")
+	if !strings.Contains(p.said, "ip link set lo up") {
+		t.Errorf("it says %q, and not what to do", p.said)
+	}
+}
+
+func TestClose(t *testing.T) {
+	before := descriptors(t)
+	for range 3 {
+		e := newEnricher(t)
+		if err := e.Probe(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if err := e.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := e.Probe(t.Context()); !errors.Is(err, host.ErrClosed) {
+			t.Errorf("after Close: %v, want %v", err, host.ErrClosed)
+		}
+	}
+	if after := descriptors(t); after != before {
+		t.Errorf("%d descriptors are open, %d were before", after, before)
+	}
+}
+
+func TestRefusedNewLeavesNothing(t *testing.T) {
+	needNamespace(t)
+	before := descriptors(t)
+	broken := fstest.MapFS{"passwd/x": {}} // a folder
+	if e, err := host.New(host.Options{TrustUserNamespace: true, Etc: broken}); err == nil {
+		t.Errorf("New works without a user database: %v", e.Close())
+	}
+	if !mapIsWhole() {
+		if _, err := host.New(host.Options{}); !errors.Is(err, host.ErrUserNamespace) {
+			t.Errorf("New in a user namespace: %v, want %v", err, host.ErrUserNamespace)
+		}
+	}
+	if after := descriptors(t); after != before {
+		t.Errorf("%d descriptors are open, %d were before", after, before)
+	}
+}
+
+// descriptors counts the open sockets of this process; other descriptors are
+// the runtime's and the test's.
+func descriptors(t *testing.T) int {
+	t.Helper()
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sockets := 0
+	for _, e := range entries {
+		if to, err := os.Readlink("/proc/self/fd/" + e.Name()); err == nil && strings.HasPrefix(to, "socket:") {
+			sockets++
+		}
+	}
+	return sockets
+}
+
+func TestIdentifyAllocatesNothing(t *testing.T) {
+	e := newEnricher(t)
+	s := listen(t, metadataV4+":0")
+	dial(t, "", s.addr())
+	_, c := s.accept()
+	var who caller.Caller
+	if n := testing.AllocsPerRun(1000, func() {
+		if err := e.Enrich(t.Context(), c, &who); err != nil {
+			t.Fatal(err)
+		}
+	}); n > 0 {
+		t.Errorf("%v allocations for each caller, want none", n)
+	}
+}
+
+func BenchmarkIdentify(b *testing.B) {
+	for _, open := range []int{10, 1000} {
+		b.Run(fmt.Sprintf("sockets=%d", open), func(b *testing.B) {
+			e := newEnricher(b)
+			s := listen(b, metadataV4+":0")
+			for range open/2 - 1 {
+				dial(b, "", s.addr())
+				s.accept()
+			}
+			dial(b, "", s.addr())
+			_, c := s.accept()
+			b.ReportAllocs()
+			for b.Loop() {
+				var who caller.Caller
+				if err := e.Enrich(b.Context(), c, &who); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
