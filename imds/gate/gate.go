@@ -59,6 +59,7 @@ type Event struct {
 	Verdict    Verdict
 	Role       string // name asked for; "" when the caller's own was
 	Credential string // its ID; "" when none was given
+	RequestID  string // of the upstream's answer that it came in; "" when it gave none
 	Err        error  // nil when one was
 }
 
@@ -112,7 +113,7 @@ func (g *Gate) Credential(ctx context.Context, endpoint string, who caller.Calle
 		_ = g.o.Record(ev)
 		return credential.Credential{}, err
 	}
-	ev.Credential = c.ID()
+	ev.Credential, ev.RequestID = c.ID(), c.RequestID
 	if err := g.o.Record(ev); err != nil {
 		return credential.Credential{}, fmt.Errorf("%w: the decision could not be recorded: %w", ErrNotReady, err)
 	}
