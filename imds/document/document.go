@@ -1,9 +1,24 @@
-// Package document is the instance identity document.
+// Package document is the instance identity document with the signatures of a
+// site.
 //
 // # Why not
 //
 // Not encoding/json: EC2 writes a space on both sides of the colon and null
 // for what is absent, and readers compare bytes.
+//
+// Not EC2's certificates: only AWS has their keys. The form of the signatures
+// is EC2's, so that what verifies them needs another certificate and nothing
+// else.
+//
+// Not the PKCS#7 library for signing: it puts the wall clock into what it
+// signs, so that a host whose clock is wrong at boot is refused, and it puts
+// the certificate in, so that openssl calls a document verified whichever
+// certificate it is given. EC2 leaves the certificate out, and so do we.
+// Reading what a stranger sent is the library's.
+//
+// Not DSA with SHA-1 in pkcs7, as EC2 has it: nothing should trust it any
+// more, and a reader finds the algorithm in the text. pkcs7 is the same as
+// rsa2048 here. Not dsa2048, which EC2 lists and nobody is known to read.
 package document
 
 import (
