@@ -10,8 +10,9 @@ import (
 // A Guard refuses, before any routing, what no SDK sends: requests by way of a
 // proxy, from a browser, or under a name that somebody else's DNS chose.
 type Guard struct {
-	hosts  []string // lower case
-	strict bool
+	hosts   []string // lower case
+	anyHost bool     // the handler looks at it
+	strict  bool
 }
 
 // NewGuard returns the guard of a listener on addrs. With strict, the headers
@@ -21,6 +22,9 @@ func NewGuard(addrs []netip.AddrPort, strict bool) Guard {
 	g := Guard{strict: strict}
 	for _, a := range addrs {
 		names := []string{"instance-data", "instance-data.ec2.internal"}
+		if a.Addr().IsLoopback() {
+			names = append(names, "localhost")
+		}
 		if ip := a.Addr(); ip.Is6() {
 			names = append(names, "["+ip.String()+"]")
 		} else {
@@ -40,6 +44,10 @@ func NewGuard(addrs []netip.AddrPort, strict bool) Guard {
 	return g
 }
 
+// AnyHost returns a guard that leaves the Host to the handler, which has an
+// answer of its own for a wrong one.
+func (g Guard) AnyHost() Guard { g.anyHost = true; return g }
+
 // proxied and browsing are headers of what stands between a workload and us.
 // Sec-Fetch-Mode is absent: Node's own fetch sends it.
 var (
@@ -55,7 +63,7 @@ func (g Guard) check(r *Request) refusal {
 	switch host, n := r.Lookup("host"); {
 	case n > 1, n == 0 && r.minor == 1:
 		return 400
-	case n == 1 && !g.knows(host):
+	case n == 1 && !g.anyHost && !g.knows(host):
 		return 403
 	}
 	if r.Method == "PUT" {

@@ -17,6 +17,7 @@ type Field struct{ Name, Value string }
 type Request struct {
 	Method string // a token, as sent; methods are case-sensitive
 	Path   string // of the target, as sent, still encoded; begins with a slash
+	Query  string // of the target, as sent, without the question mark
 	Caller caller.Caller
 
 	minor  int // of HTTP/1.x
@@ -92,7 +93,7 @@ func (r *Request) parse(head string) refusal {
 		return 414
 	}
 	r.Method = method
-	r.Path, _, _ = strings.Cut(target, "?")
+	r.Path, r.Query, _ = strings.Cut(target, "?")
 	for rest != "\r\n" {
 		line, rest, ok = strings.Cut(rest, "\r\n")
 		name, value, colon := strings.Cut(line, ":")
