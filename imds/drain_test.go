@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"sync"
 	"syscall"
 	"testing"
@@ -220,6 +221,39 @@ func TestTwoSockets(t *testing.T) {
 				t.Errorf("status %d", a.Status)
 			}
 		}
+		cancel()
+		done.Wait()
+	})
+}
+
+// A request is answered by the conduct that it began with; the next one by the
+// new one. No connection is refused in between.
+func TestChange(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		srv := imds.New(options(address, func(ctx context.Context, q *imds.Request) imds.Response {
+			time.Sleep(time.Second)
+			return hello(ctx, q)
+		}))
+		ctx, cancel := context.WithCancel(t.Context())
+		r := &running{Listener: imdstest.NewListener(address)}
+		var done sync.WaitGroup
+		done.Go(func() { _ = srv.Serve(ctx, r.Listener) })
+		done.Go(func() {
+			if a := r.exchange(t, getRequest); a.Status != 200 {
+				t.Errorf("a request that had begun got %d", a.Status)
+			}
+		})
+		synctest.Wait()
+		srv.Change(imds.Conduct{Handler: handler(func(context.Context, *imds.Request) imds.Response { return imds.Empty(404) })})
+		if a := r.exchange(t, getRequest); a.Status != 403 {
+			t.Errorf("a guard that knows no host lets a request pass: %d", a.Status)
+		}
+		srv.Change(imds.Conduct{Guard: imds.NewGuard([]netip.AddrPort{netip.MustParseAddrPort(address)}, true),
+			Handler: handler(func(context.Context, *imds.Request) imds.Response { return imds.Empty(404) })})
+		if a := r.exchange(t, getRequest); a.Status != 404 {
+			t.Errorf("the next request got %d, want the new handler's 404", a.Status)
+		}
+		time.Sleep(time.Second)
 		cancel()
 		done.Wait()
 	})

@@ -21,6 +21,7 @@ import (
 	"net"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hostrole/hostrole/imds/caller"
@@ -64,6 +65,14 @@ type Exchange struct {
 	Stack    []byte
 }
 
+// A Conduct is what a Server does with requests; it may change while the
+// Server serves.
+type Conduct struct {
+	Guard    Guard
+	Handler  Handler
+	HopLimit int // as in Options
+}
+
 // Options are the parts of a Server. Handler, Identifier and Now are required.
 type Options struct {
 	Name       string // of the listener
@@ -79,6 +88,7 @@ type Options struct {
 // A Server serves one listener's name, on one or more sockets.
 type Server struct {
 	o       Options
+	conduct atomic.Pointer[Conduct]
 	admit   chan struct{} // a place for each open connection
 	buffers sync.Pool     // of *buffer
 }
@@ -96,8 +106,13 @@ func New(o Options) *Server {
 	}
 	s := &Server{o: o, admit: make(chan struct{}, maxConns)}
 	s.buffers.New = func() any { return &buffer{out: make([]byte, 0, 4<<10)} }
+	s.Change(Conduct{o.Guard, o.Handler, o.HopLimit})
 	return s
 }
+
+// Change makes c the conduct of every request from now on. One that has begun
+// is answered by the conduct that it began with.
+func (s *Server) Change(c Conduct) { s.conduct.Store(&c) }
 
 // Serve answers connections of l until ctx ends or l fails; then it closes l,
 // waits a few seconds for open requests, and returns when no goroutine of it
@@ -175,25 +190,25 @@ func (s *Server) converse(ctx context.Context, conn net.Conn) {
 		}
 		return
 	}
-	began := time.Now()
+	began, by := time.Now(), s.conduct.Load()
 	if verdict == accepted {
 		verdict = r.parse(string(buf.in[:head]))
 	}
 	if verdict == accepted {
-		verdict = s.o.Guard.check(&r)
+		verdict = by.Guard.check(&r)
 	}
 	switch {
 	case verdict != accepted:
 		resp = Empty(int(verdict))
 	case ex.Panic == nil:
-		ex.contain(func() { resp = s.o.Handler.Serve(ctx, &r) })
+		ex.contain(func() { resp = by.Handler.Serve(ctx, &r) })
 	}
 	if ex.Panic != nil {
 		resp = Empty(500)
 	}
 
-	if resp.HopLimited && s.o.HopLimit > 0 {
-		limitHops(conn, s.o.HopLimit)
+	if resp.HopLimited && by.HopLimit > 0 {
+		limitHops(conn, by.HopLimit)
 	}
 	buf.out = resp.appendTo(buf.out[:0], s.o.Now(), s.o.Server, r.Method == "HEAD")
 	_ = conn.SetWriteDeadline(time.Now().Add(writeTimeout))
