@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hostrole/hostrole/rotation/credential"
@@ -57,11 +58,19 @@ type Event struct {
 	Next       time.Duration         // until the next attempt
 }
 
-// A Manager keeps the credentials of a set of keys fresh.
+// A Manager keeps the credentials of a set of keys fresh. It may be used
+// concurrently.
 type Manager struct {
-	o        Options
-	rotators map[credential.Key]*Rotator
-	slots    chan struct{} // one for each attempt that may run
+	o     Options
+	store *store.Store
+	slots chan struct{} // one for each attempt that may run
+
+	rotators atomic.Pointer[map[credential.Key]*Rotator] // replaced whole, under mu
+
+	mu   sync.Mutex                            // held while the set of keys changes
+	ctx  context.Context                       // guarded by mu: of Run; nil while it does not run
+	all  sync.WaitGroup                        // of the rotators that run
+	stop map[credential.Key]context.CancelFunc // guarded by mu
 }
 
 // New makes a Manager whose outcomes go to st. Nothing runs before Run.
@@ -69,32 +78,83 @@ func New(st *store.Store, o Options, jobs []Job) *Manager {
 	if o.Observe == nil {
 		o.Observe = func(Event) {}
 	}
-	m := &Manager{o: o, rotators: make(map[credential.Key]*Rotator), slots: make(chan struct{}, o.Parallel)}
+	m := &Manager{o: o, store: st, slots: make(chan struct{}, o.Parallel), stop: map[credential.Key]context.CancelFunc{}}
+	m.rotators.Store(&map[credential.Key]*Rotator{})
+	m.Update(jobs)
+	return m
+}
+
+// Update makes jobs the set that is kept fresh. A key that was there before
+// keeps its credential and its schedule, and asks by its new job from its next
+// attempt on. The credential of a key that is not there any more is forgotten
+// at once.
+func (m *Manager) Update(jobs []Job) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	was, now := *m.rotators.Load(), make(map[credential.Key]*Rotator, len(jobs))
 	for _, j := range jobs {
 		if j.Skew == nil {
 			j.Skew = func() time.Duration { return 0 }
 		}
-		m.rotators[j.Key] = &Rotator{m: m, job: j, slot: st.Slot(j.Key), kicked: make(chan struct{}, 1)}
+		r := was[j.Key]
+		if r == nil {
+			r = &Rotator{m: m, slot: m.store.Slot(j.Key), kicked: make(chan struct{}, 1)}
+		}
+		r.job.Store(&j)
+		now[j.Key] = r
 	}
-	return m
+	m.rotators.Store(&now)
+	for k := range was {
+		if now[k] == nil {
+			if stop := m.stop[k]; stop != nil {
+				stop()
+			}
+			delete(m.stop, k)
+			m.store.Forget(k)
+		}
+	}
+	for k, r := range now {
+		if m.ctx != nil && m.stop[k] == nil {
+			m.begin(k, r)
+		}
+	}
+}
+
+// begin starts the goroutine of r. The caller holds m.mu.
+func (m *Manager) begin(k credential.Key, r *Rotator) {
+	ctx, stop := context.WithCancel(m.ctx)
+	m.stop[k] = stop
+	m.all.Go(func() { r.run(ctx) })
 }
 
 // Run renews credentials until ctx ends, and returns when no goroutine of it
-// is left.
+// is left. It is called once.
 func (m *Manager) Run(ctx context.Context) {
-	var all sync.WaitGroup
-	for _, r := range m.rotators {
-		all.Go(func() { r.run(ctx) })
+	m.mu.Lock()
+	m.ctx = ctx
+	for k, r := range *m.rotators.Load() {
+		m.begin(k, r)
 	}
-	all.Wait()
+	m.mu.Unlock()
+	<-ctx.Done()
+	m.mu.Lock() // who updates from now on starts nothing
+	m.ctx = nil
+	for _, stop := range m.stop {
+		stop()
+	}
+	m.mu.Unlock()
+	m.all.Wait()
 }
+
+// rotator is that of k, or nil.
+func (m *Manager) rotator(k credential.Key) *Rotator { return (*m.rotators.Load())[k] }
 
 // Credential returns the live credential of k. For a key that has none it
 // waits, within ctx, for the attempt that is under way or due. It never makes
 // a call itself, so that any number of readers cause none. Its errors match
 // [source.ErrRefused], [source.ErrAccessDenied] or [ErrNotReady].
 func (m *Manager) Credential(ctx context.Context, k credential.Key) (credential.Credential, error) {
-	r := m.rotators[k]
+	r := m.rotator(k)
 	if r == nil {
 		return credential.Credential{}, fmt.Errorf("%w: no such key", ErrNotReady)
 	}
@@ -120,7 +180,7 @@ func (m *Manager) Credential(ctx context.Context, k credential.Key) (credential.
 
 // Entry returns the newest outcome of k, or nil for a key that is not there.
 func (m *Manager) Entry(k credential.Key) *store.Entry {
-	if r := m.rotators[k]; r != nil {
+	if r := m.rotator(k); r != nil {
 		return r.slot.Load()
 	}
 	return nil
@@ -129,7 +189,7 @@ func (m *Manager) Entry(k credential.Key) *store.Entry {
 // Left is the life that remains of c, a credential of k, by the clock that
 // says less; 0 when c is not live.
 func (m *Manager) Left(k credential.Key, c credential.Credential) time.Duration {
-	r := m.rotators[k]
+	r := m.rotator(k)
 	if r == nil || !r.live(c) {
 		return 0
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"sync/atomic"
 	"time"
 
 	"github.com/hostrole/hostrole/rotation/credential"
@@ -16,7 +17,7 @@ import (
 // overlap.
 type Rotator struct {
 	m      *Manager
-	job    Job
+	job    atomic.Pointer[Job]
 	slot   *store.Slot
 	kicked chan struct{} // holds one kick; readers send, run receives
 
@@ -28,7 +29,7 @@ type Rotator struct {
 }
 
 // wall is the time by the issuer's clock.
-func (r *Rotator) wall() time.Time { return r.m.o.Now().Add(r.job.Skew()) }
+func (r *Rotator) wall() time.Time { return r.m.o.Now().Add(r.job.Load().Skew()) }
 
 // live reports whether c may be given out: it has not expired, and what is
 // signed with it now will not arrive dead.
@@ -60,7 +61,9 @@ func (r *Rotator) run(ctx context.Context) {
 		}
 		var parent <-chan struct{}
 		if r.orphaned {
-			parent = r.m.rotators[r.job.Needs].slot.Load().Replaced()
+			if p := r.parent(); p != nil {
+				parent = p.slot.Load().Replaced()
+			}
 		}
 		sleep := time.NewTimer(min(wait, nap))
 		select {
@@ -99,17 +102,20 @@ func (r *Rotator) due(started time.Duration) time.Duration {
 // awaitParent waits for a parent that makes its first attempt. One that has
 // failed is not waited for: its failure is ours, and its recovery wakes us.
 func (r *Rotator) awaitParent(ctx context.Context) error {
-	if p := r.m.rotators[r.job.Needs]; p != nil {
+	if p := r.parent(); p != nil {
 		if e := p.slot.Load(); e.Err != nil && !p.live(e.Credential) {
 			return e.Err
 		}
 	}
-	_, err := r.m.Credential(ctx, r.job.Needs)
+	_, err := r.m.Credential(ctx, r.job.Load().Needs)
 	return err
 }
 
+// parent is the rotator of the key that signs this one's calls, or nil.
+func (r *Rotator) parent() *Rotator { return r.m.rotator(r.job.Load().Needs) }
+
 func (r *Rotator) parentLive() bool {
-	p := r.m.rotators[r.job.Needs]
+	p := r.parent()
 	return p != nil && p.live(p.slot.Load().Credential)
 }
 
@@ -131,7 +137,7 @@ func (r *Rotator) attempt(ctx context.Context) {
 		return
 	}
 	r.tried, r.draw = r.m.o.Boot(), r.m.o.Draw()
-	ev := Event{Name: r.job.Name, Took: took}
+	ev := Event{Name: r.job.Load().Name, Took: took}
 	if err == nil {
 		ev.Credential, ev.Recovered = c, was.Failures
 		ev.Next = RenewAt(c, r.m.o.RefreshAfter, r.draw)
@@ -146,12 +152,13 @@ func (r *Rotator) attempt(ctx context.Context) {
 }
 
 func (r *Rotator) fetch(ctx context.Context) (c credential.Credential, took time.Duration, err error) {
-	ctx, cancel := context.WithTimeout(ctx, r.job.Timeout)
+	job := r.job.Load()
+	ctx, cancel := context.WithTimeout(ctx, job.Timeout)
 	defer cancel()
 	// A child waits for its parent before it takes a slot: children that held
 	// all of them would wait for ever.
 	r.orphaned = false
-	if r.job.Needs != (credential.Key{}) {
+	if job.Needs != (credential.Key{}) {
 		if err := r.awaitParent(ctx); err != nil {
 			r.orphaned = true
 			return credential.Credential{}, 0, fmt.Errorf("the role that it is assumed from: %w", err)
@@ -173,7 +180,7 @@ func (r *Rotator) fetch(ctx context.Context) (c credential.Credential, took time
 			err = r.check(c)
 		}
 	}()
-	c, err = r.job.Source.Fetch(ctx)
+	c, err = job.Source.Fetch(ctx)
 	return c, 0, err
 }
 

@@ -74,3 +74,7 @@ func (s *Store) Slot(k credential.Key) *Slot {
 	v, _ := s.slots.LoadOrStore(k, fresh)
 	return v.(*Slot)
 }
+
+// Forget drops the Slot of k: a key that comes back begins without a
+// credential.
+func (s *Store) Forget(k credential.Key) { s.slots.Delete(k) }
