@@ -48,7 +48,7 @@ type Client struct {
 // New returns a Client. It makes no call.
 func New(o Options) *Client {
 	opts := sts.Options{
-		Region: o.Region, HTTPClient: o.HTTP,
+		Region: o.Region, HTTPClient: errorForm{o.HTTP},
 		Credentials: aws.AnonymousCredentials{},
 		Retryer:     aws.NopRetryer{}, // go-retryablehttp below is the one layer that retries
 	}

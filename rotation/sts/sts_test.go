@@ -2,6 +2,7 @@ package sts_test
 
 import (
 	"errors"
+	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
@@ -233,4 +234,20 @@ func TestNobodyListens(t *testing.T) {
 		t.Errorf("too long for a person: %v", err)
 	}
 	t.Log(err)
+}
+
+// Ceph's gateway refuses in the form of S3.
+func TestAnErrorInTheFormOfS3HasItsCode(t *testing.T) {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusForbidden)
+		_, _ = w.Write([]byte(`<?xml version="1.0" encoding="UTF-8"?><Error><Code>AccessDenied</Code><RequestId>tx0001</RequestId><HostId>a</HostId></Error>`))
+	}))
+	defer srv.Close()
+	h := upstream.New(upstream.Options{Timeout: 10 * time.Second, Transient: sts.Transient})
+	c := sts.New(sts.Options{Region: "eu-central-1", Endpoint: srv.URL, HTTP: h, Now: now, Boot: func() time.Duration { return 1 }})
+	_, err := c.AssumeRole(t.Context(), credential.Credential{AccessKeyID: "AKIAIOSFODNN7EXAMPLE", SecretKey: credential.NewSecret(secret)}, hubSession())
+	var e *source.Error
+	if !errors.Is(err, source.ErrAccessDenied) || !errors.As(err, &e) || e.Code != "AccessDenied" {
+		t.Errorf("got %v", err)
+	}
 }
