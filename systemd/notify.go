@@ -7,7 +7,11 @@
 // bus.
 package systemd
 
-import "github.com/coreos/go-systemd/v22/daemon"
+import (
+	"strings"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+)
 
 // Ready says that the daemon serves; status is one line for people. It does
 // nothing, and returns nil, where no service manager listens.
@@ -15,6 +19,13 @@ func Ready(status string) error { return notify(daemon.SdNotifyReady + "\nSTATUS
 
 // Status replaces the line for people.
 func Status(status string) error { return notify("STATUS=" + status) }
+
+// Reloading says that the daemon has begun to read its configuration again;
+// Ready ends that. Both words go in one datagram: a manager that gets them
+// apart takes the second for another message's.
+func Reloading() error {
+	return notify(daemon.SdNotifyReloading + "\n" + strings.TrimSuffix(daemon.SdNotifyMonotonicUsec(), "\n"))
+}
 
 // Stopping says that the daemon has begun to end.
 func Stopping() error { return notify(daemon.SdNotifyStopping) }

@@ -3,6 +3,7 @@ package systemd_test
 import (
 	"net"
 	"path/filepath"
+	"regexp"
 	"testing"
 	"time"
 
@@ -37,6 +38,28 @@ func TestNotifySpeaksTheProtocol(t *testing.T) {
 		if got := string(b[:n]); got != c.want {
 			t.Errorf("got %q, want %q", got, c.want)
 		}
+	}
+}
+
+func TestReloadingIsOneDatagramWithItsTime(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "notify")
+	l, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	t.Setenv("NOTIFY_SOCKET", path)
+	if err := systemd.Reloading(); err != nil {
+		t.Fatal(err)
+	}
+	_ = l.SetReadDeadline(time.Now().Add(5 * time.Second))
+	b := make([]byte, 256)
+	n, err := l.Read(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := string(b[:n]); !regexp.MustCompile(`^RELOADING=1\nMONOTONIC_USEC=[1-9][0-9]+$`).MatchString(got) {
+		t.Errorf("got %q", got)
 	}
 }
 
