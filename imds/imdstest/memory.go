@@ -2,6 +2,7 @@ package imdstest
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/netip"
@@ -126,7 +127,7 @@ type Conn struct {
 // Read reads what the other end wrote; at its end, io.EOF.
 func (c *Conn) Read(b []byte) (int, error) {
 	n, err := c.in.read(b)
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		err = &net.OpError{Op: "read", Net: "memory", Source: &c.local, Addr: &c.remote, Err: err}
 	}
 	return n, err
@@ -285,7 +286,7 @@ func await(changed <-chan struct{}, by time.Time) error {
 // in good order.
 func (p *pipe) finish(end error) {
 	p.change(func() {
-		if p.end == nil || end != io.EOF {
+		if p.end == nil || !errors.Is(end, io.EOF) {
 			p.end = end
 		}
 	})
