@@ -53,7 +53,10 @@ type Options struct {
 	// Transient reports whether an answer of 400 or above is worth another
 	// try at once. It is asked after the rule for 429 and 5xx.
 	Transient func(status int, body []byte) bool // nil: none is
-	Logger    *slog.Logger                       // nil: silent
+	// Certificate is asked for the certificate of this client at each
+	// connection of a server that wants one.
+	Certificate func(*tls.CertificateRequestInfo) (*tls.Certificate, error) // nil: none
+	Logger      *slog.Logger                                                // nil: silent
 }
 
 // A Client makes calls to one upstream. It may be used concurrently.
@@ -71,7 +74,7 @@ func New(o Options) *Client {
 		Transport: &http.Transport{
 			Proxy:                  o.Proxy,
 			DialContext:            (&net.Dialer{Timeout: 3 * time.Second}).DialContext,
-			TLSClientConfig:        &tls.Config{RootCAs: o.Roots, MinVersion: tls.VersionTLS12},
+			TLSClientConfig:        &tls.Config{RootCAs: o.Roots, MinVersion: tls.VersionTLS12, GetClientCertificate: o.Certificate},
 			TLSHandshakeTimeout:    3 * time.Second,
 			ResponseHeaderTimeout:  5 * time.Second,
 			MaxResponseHeaderBytes: 32 << 10,

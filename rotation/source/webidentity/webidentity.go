@@ -33,6 +33,9 @@ var _ source.Source = Source{}
 // without it.
 func (s Source) Fetch(ctx context.Context) (credential.Credential, error) {
 	token, err := s.Token.Get(ctx)
+	if errors.Is(err, assertion.ErrRefused) {
+		err = &source.Error{Op: "getting the token to show", Kind: source.ErrRefused, Err: err}
+	}
 	if err != nil {
 		return credential.Credential{}, err
 	}

@@ -1,0 +1,4 @@
+package svid
+
+// Pick reads an answer's message.
+var Pick = pick
