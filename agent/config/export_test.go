@@ -1,0 +1,42 @@
+package config
+
+import (
+	"fmt"
+	"reflect"
+)
+
+// SetDefault sets v from the text of a tag.
+func SetDefault(v reflect.Value, text string) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("%v", r)
+		}
+	}()
+	setDefault(v, text)
+	return nil
+}
+
+// KnownForm tells whether there is a form of that name.
+func KnownForm(name string) bool {
+	switch name {
+	case "path", "endpoint", "proxy", "session_name", "source_identity", "argv":
+		return true
+	}
+	_, is := shapes[name]
+	return is
+}
+
+// Form checks a text.
+func Form(name, text string) (problem string) {
+	_, problem, _ = form(name, text, "hostrole.toml")
+	return problem
+}
+
+// NotBuilt is what the contract has and this version has not: keys, and keys
+// with a value.
+func NotBuilt() (all [][2]string) {
+	for _, n := range notBuilt {
+		all = append(all, [2]string{n.key, n.value})
+	}
+	return all
+}

@@ -1,0 +1,279 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"net/url"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/pelletier/go-toml/v2/unstable"
+)
+
+// Duration is a time span such as "90s" or "1h30m".
+type Duration time.Duration
+
+// UnmarshalText reads what time.ParseDuration does.
+func (d *Duration) UnmarshalText(text []byte) error {
+	v, err := time.ParseDuration(string(text))
+	if err != nil {
+		return fmt.Errorf("%.40q is no time span", text)
+	}
+	*d = Duration(v)
+	return nil
+}
+
+// String is the span as it is written in a file, without parts that are zero.
+func (d Duration) String() string {
+	s := time.Duration(d).String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}
+
+// SessionDuration is the life that is asked for: whole seconds.
+type SessionDuration time.Duration
+
+// UnmarshalText reads a [Duration].
+func (d *SessionDuration) UnmarshalText(text []byte) error {
+	if err := (*Duration)(d).UnmarshalText(text); err != nil {
+		return err
+	}
+	if time.Duration(*d)%time.Second != 0 {
+		return fmt.Errorf("%.40q has a part of a second, which no upstream takes", text)
+	}
+	return nil
+}
+
+// String is that of [Duration].
+func (d SessionDuration) String() string { return Duration(d).String() }
+
+// HostPort is a literal address to listen on, and its port.
+type HostPort struct{ netip.AddrPort }
+
+// UnmarshalText takes no names, no zones, no port 0, and no address that
+// stands for many.
+func (h *HostPort) UnmarshalText(text []byte) error {
+	a, err := netip.ParseAddrPort(string(text))
+	switch {
+	case err != nil:
+		return fmt.Errorf("%.60q is no IP address with a port", text)
+	case a.Addr().Zone() != "" || a.Addr().Is4In6() || a.Port() == 0:
+		return fmt.Errorf("%.60q has a zone, no port, or IPv4 within IPv6", text)
+	case a.Addr().IsUnspecified() || a.Addr().IsMulticast():
+		return fmt.Errorf("%.60q is not one address", text)
+	}
+	h.AddrPort = a
+	return nil
+}
+
+// From names where a role's session comes from: a source, or another role.
+type From struct{ name string }
+
+// Source is the source, where From names one.
+func (f From) Source() (name string, ok bool) { return strings.CutPrefix(f.name, "source.") }
+
+// Role is the role, where From names one.
+func (f From) Role() (name string, ok bool) { return strings.CutPrefix(f.name, "role.") }
+
+// String is the name as it is written, such as source.corp.
+func (f From) String() string { return f.name }
+
+func (f *From) read(d *decoder, n *node, schema string) {
+	switch problem := unbuilt(schema, "list"); {
+	case n.kind == unstable.Array && len(n.items) == 1:
+		n = n.items[0]
+	case n.kind == unstable.Array && len(n.items) > 1 && problem != "":
+		d.bad(n, problem, "name one source or role")
+		return
+	}
+	if !d.is(n, unstable.String, "'source.NAME' or 'role.NAME'") {
+		return
+	}
+	if table, name, _ := strings.Cut(n.text, "."); table != "source" && table != "role" || name == "" {
+		d.bad(n, fmt.Sprintf("%.80q is neither a source nor a role", n.text), "write 'source.NAME' or 'role.NAME'")
+		return
+	}
+	f.name = n.text
+}
+
+// A Ref says where a secret is: in a file, in an environment variable, or in a
+// systemd credential. Exactly one of its fields is set.
+type Ref struct {
+	File       string `toml:"file" form:"path"` // absolute once parsed
+	Env        string `toml:"env" form:"env"`
+	Credential string `toml:"credential" form:"credential"`
+}
+
+func (r *Ref) read(d *decoder, n *node, schema string) {
+	if n.kind == unstable.String {
+		d.bad(n, "is a secret and does not belong into this file", "put it into a file that only the daemon can read, and write { file = '…' }, { env = '…' } or { credential = '…' }; whoever could read this file knows it: replace it upstream")
+		return
+	}
+	d.one(n, reflect.ValueOf(r).Elem(), schema)
+}
+
+// Text is a text that is no secret but may be kept with one: a literal, or a
+// reference.
+type Text struct {
+	Literal string // "" where Ref is set
+	Ref     *Ref
+}
+
+func (t *Text) read(d *decoder, n *node, schema string) {
+	switch {
+	case n.kind == unstable.Table:
+		t.Ref = &Ref{}
+		d.one(n, reflect.ValueOf(t.Ref).Elem(), schema)
+	case !d.is(n, unstable.String, "the id in quotes, such as 'AKIA…', or a reference to it"):
+	case !accessKey.MatchString(n.text):
+		d.bad(n, "is no access key id", "write the id, such as AKIA…, or a reference to it")
+	default:
+		t.Literal = n.text
+	}
+}
+
+func (a *Assertion) read(d *decoder, n *node, schema string) {
+	d.one(n, reflect.ValueOf(a).Elem(), schema)
+}
+
+// one reads a table with exactly one key.
+func (d *decoder) one(n *node, v reflect.Value, schema string) {
+	d.table(n, v, schema)
+	var names []string
+	for i := range v.NumField() {
+		names = append(names, v.Type().Field(i).Tag.Get("toml"))
+	}
+	switch {
+	case n.kind != unstable.Table || len(n.order) == 0 && !d.whole:
+	case len(n.order) != 1:
+		d.bad(n, fmt.Sprintf("has %d keys", len(n.order)), "write exactly one of "+strings.Join(names, ", "))
+	case n.keys[n.order[0]].kind == unstable.String && n.keys[n.order[0]].text == "":
+		d.bad(n.keys[n.order[0]], "is empty", "")
+	}
+}
+
+// A shape is what a text must look like. Its texts are shown: a key that may
+// hold a secret has a problem without %q.
+type shape struct {
+	*regexp.Regexp
+	problem, hint string
+}
+
+var (
+	accessKey = regexp.MustCompile(`^[!#-\[\]-~]{3,128}$`)
+	name      = regexp.MustCompile(`^[\w+=,.@-]{1,64}$`)
+)
+
+// shapes are the forms that an expression can tell. All but name may be empty.
+var shapes = map[string]shape{
+	"name":        {name, "%.80q is no name", "write 1 to 64 letters, digits, and _+=,.@-"},
+	"word":        {regexp.MustCompile(`^[ -~]{0,128}$`), "%.80q does not stand in one line", "write up to 128 printable ASCII characters"},
+	"user":        {regexp.MustCompile(`^([^\s:/0-9][^\s:/]*|\d+[^\s:/\d][^\s:/]*)?$`), "%.80q is no name of a user or group", "write the name; a number belongs into uid"},
+	"region":      {regexp.MustCompile(`^[a-zA-Z0-9_-]{0,64}$`), "%.80q is no region", "write it like eu-central-1"},
+	"instance":    {regexp.MustCompile(`^(i-([0-9a-f]{8}|[0-9a-f]{17}))?$`), "%.80q is no instance id", "write i- and 17 hexadecimal digits"},
+	"account":     {regexp.MustCompile(`^(\d{12})?$`), "%.80q is no account id", "write 12 digits in quotes"},
+	"external_id": {regexp.MustCompile(`^([\w+=,.@:/-]{2,})?$`), "is no external id", "write 2 to 1224 letters, digits, and _+=,.@:/-"},
+	"device":      {regexp.MustCompile(`^[^\s/:*?\[\]]{1,15}$`), "%.80q is no device", "write one name of at most 15 characters, no pattern"},
+	"ingress":     {regexp.MustCompile(`^[^\s/:*?\[\]]{0,15}$`), "%.80q is no device", "write one name of at most 15 characters, no pattern"},
+	"env":         {regexp.MustCompile(`^([A-Za-z_][A-Za-z0-9_]*)?$`), "is no name of an environment variable", "write its name, not what it holds"},
+	"credential":  {regexp.MustCompile(`^([^/\s.][^/\s]{0,254})?$`), "is no name of a systemd credential", "write the name that LoadCredential= of the unit gives it"},
+}
+
+// form checks a text and, of a path, returns what is absolute.
+func form(kind, text, file string) (value, problem, hint string) {
+	switch kind {
+	case "path":
+		if strings.ContainsFunc(text, unicode.IsControl) {
+			return text, "is no path: it has a control character", ""
+		}
+		return absolute(text, file), "", ""
+	case "endpoint":
+		problem, hint = endpoint(text)
+	case "proxy":
+		problem, hint = proxy(text)
+	case "session_name", "source_identity":
+		problem, hint = template(text, sessionText, 64)
+		if kind == "session_name" && text == "" || problem == "" && len(text) == 1 {
+			problem, hint = "is too short", "write 2 to 64 characters, or take it out"
+		}
+	default:
+		s := shapes[kind]
+		if s.Regexp == nil || s.MatchString(text) && (kind != "external_id" || len(text) <= 1224) {
+			return text, "", ""
+		}
+		if problem = s.problem; strings.Contains(problem, "%") {
+			problem = fmt.Sprintf(problem, text)
+		}
+		return text, problem, s.hint
+	}
+	return text, problem, hint
+}
+
+// absolute makes a path relative to the file that names it.
+func absolute(path, file string) string {
+	if path == "" || filepath.IsAbs(path) {
+		return path
+	}
+	path = filepath.Join(filepath.Dir(file), path)
+	if abs, err := filepath.Abs(path); err == nil {
+		return abs
+	}
+	return path
+}
+
+// program makes the first word of a command an absolute path.
+func program(path, file string) (abs, problem, hint string) {
+	if !strings.Contains(path, "/") {
+		return path, "is no path of a program", "write the whole path: PATH is not searched"
+	}
+	return absolute(path, file), "", ""
+}
+
+// web reads a URL that is a server. Its errors have nothing of the URL, which
+// may hold a password.
+func web(text string, schemes ...string) (*url.URL, error) {
+	u, err := url.Parse(text)
+	switch {
+	case err != nil || u.Hostname() == "" || !strings.Contains(" "+strings.Join(schemes, " ")+" ", " "+u.Scheme+" "):
+		return nil, errors.New("is no URL with " + strings.Join(schemes, ", ") + " and a host")
+	case u.User != nil:
+		return nil, errors.New("has a user or a password, which does not belong into this file")
+	case u.RawQuery != "" || u.Fragment != "":
+		return nil, errors.New("is no URL of a server: it has a query or a fragment")
+	}
+	return u, nil
+}
+
+func endpoint(text string) (problem, hint string) {
+	if text == "" {
+		return "", ""
+	}
+	u, err := web(text, "https", "http")
+	if err != nil {
+		return err.Error(), "write it like https://sts.example.com"
+	}
+	if ip, err := netip.ParseAddr(u.Hostname()); u.Scheme == "http" && u.Hostname() != "localhost" && (err != nil || !ip.IsLoopback()) {
+		return "would send credentials over the network in the clear", "use https; http is for loopback addresses"
+	}
+	return "", ""
+}
+
+func proxy(text string) (problem, hint string) {
+	if text == "none" || text == "env" {
+		return "", ""
+	}
+	if _, err := web(text, "http", "https", "socks5"); err != nil {
+		return err.Error(), "write none, a URL like http://proxy.example.com:3128, or env for HTTPS_PROXY in the environment of the daemon, which may hold a password"
+	}
+	return "", ""
+}
