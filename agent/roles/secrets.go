@@ -1,0 +1,103 @@
+package roles
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/hostrole/hostrole/agent/config"
+	"github.com/hostrole/hostrole/rotation/credential"
+	"github.com/hostrole/hostrole/rotation/source/static"
+)
+
+// secretLimit bounds the file of a secret.
+const secretLimit = 64 << 10
+
+// An Environment is what the process was started with. It is kept apart, because
+// the AWS_ variables are taken out of the process before the first upstream
+// call: the SDK reads some of them wherever it is.
+type Environment []string
+
+func (e Environment) get(name string) (string, bool) {
+	for i := len(e) - 1; i >= 0; i-- { // the last one counts
+		if v, ok := strings.CutPrefix(e[i], name+"="); ok {
+			return v, true
+		}
+	}
+	return "", false
+}
+
+// Forget takes out of the process what could steer the SDK.
+func (e Environment) Forget() {
+	for _, kv := range e {
+		name, _, _ := strings.Cut(kv, "=")
+		if strings.HasPrefix(name, "AWS_") || name == "_X_AMZN_TRACE_ID" {
+			_ = os.Unsetenv(name)
+		}
+	}
+}
+
+// follow returns the function that resolves a reference at each use.
+func (e Environment) follow(r config.Ref) static.Value {
+	switch {
+	case r.Env != "":
+		return func() (credential.Secret, error) {
+			v, ok := e.get(r.Env)
+			if !ok || v == "" {
+				return credential.Secret{}, fmt.Errorf("the environment variable %s is not set: see Environment= of the unit", r.Env)
+			}
+			return credential.NewSecret(v), nil
+		}
+	case r.Credential != "":
+		return func() (credential.Secret, error) {
+			dir, ok := e.get("CREDENTIALS_DIRECTORY")
+			if !ok {
+				return credential.Secret{}, fmt.Errorf("no systemd credential %s: give one with LoadCredential=%[1]s:PATH in the unit", r.Credential)
+			}
+			return readSecret(filepath.Join(dir, r.Credential))
+		}
+	default:
+		return func() (credential.Secret, error) { return readSecret(r.File) }
+	}
+}
+
+func (e Environment) text(t config.Text) static.Value {
+	if t.Ref != nil {
+		return e.follow(*t.Ref)
+	}
+	return func() (credential.Secret, error) { return credential.NewSecret(t.Literal), nil }
+}
+
+// readSecret reads a file that only its owner may read. Its errors have
+// nothing of the content.
+func readSecret(path string) (credential.Secret, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return credential.Secret{}, err
+	}
+	defer func() { _ = f.Close() }()
+	st, err := f.Stat()
+	switch {
+	case err != nil:
+		return credential.Secret{}, err
+	case !st.Mode().IsRegular():
+		return credential.Secret{}, fmt.Errorf("%s is no regular file", path)
+	case st.Mode().Perm()&0o077 != 0:
+		return credential.Secret{}, fmt.Errorf("%s may be read by others than its owner: chmod 600 it", path)
+	}
+	b, err := io.ReadAll(io.LimitReader(f, secretLimit+1))
+	switch {
+	case err != nil:
+		return credential.Secret{}, err
+	case len(b) > secretLimit:
+		return credential.Secret{}, fmt.Errorf("%s is larger than %d bytes", path, secretLimit)
+	}
+	text := strings.TrimRight(string(b), "\r\n")
+	if text == "" {
+		return credential.Secret{}, errors.New(path + " is empty")
+	}
+	return credential.NewSecret(text), nil
+}
