@@ -53,6 +53,9 @@ type Options struct {
 	// Transient reports whether an answer of 400 or above is worth another
 	// try at once. It is asked after the rule for 429 and 5xx.
 	Transient func(status int, body []byte) bool // nil: none is
+	// Final reports whether an answer of 400 or above is one that another try
+	// at once cannot mend: some servers refuse a password with a 500, and count.
+	Final func(status int, body []byte) bool // nil: none is
 	// Certificate is asked for the certificate of this client at each
 	// connection of a server that wants one.
 	Certificate func(*tls.CertificateRequestInfo) (*tls.Certificate, error) // nil: none
@@ -64,12 +67,13 @@ type Client struct {
 	retry     *retryablehttp.Client
 	timeout   time.Duration
 	transient func(int, []byte) bool
+	final     func(int, []byte) bool
 	skew      atomic.Int64 // server minus local, ns
 }
 
 // New returns a Client. It makes no connection.
 func New(o Options) *Client {
-	c := &Client{retry: retryablehttp.NewClient(), timeout: o.Timeout, transient: o.Transient}
+	c := &Client{retry: retryablehttp.NewClient(), timeout: o.Timeout, transient: o.Transient, final: o.Final}
 	c.retry.HTTPClient = &http.Client{
 		Transport: &http.Transport{
 			Proxy:                  o.Proxy,
@@ -150,6 +154,9 @@ func (c *Client) check(ctx context.Context, resp *http.Response, err error) (boo
 	again := resp.StatusCode == http.StatusTooManyRequests ||
 		resp.StatusCode >= 500 && resp.StatusCode != http.StatusNotImplemented ||
 		resp.StatusCode >= 400 && c.transient != nil && c.transient(resp.StatusCode, body)
+	if again && c.final != nil && c.final(resp.StatusCode, body) {
+		again = false
+	}
 	return again && mayWait, nil
 }
 

@@ -217,3 +217,19 @@ func FuzzClean(f *testing.F) {
 		}
 	})
 }
+
+// Some servers refuse a password with a 500, and lock the account after a few.
+func TestAFinalAnswerIsNotTriedAgain(t *testing.T) {
+	var n atomic.Int64
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		n.Add(1)
+		w.WriteHeader(500)
+		_, _ = io.WriteString(w, "<Fault>")
+	}))
+	defer srv.Close()
+	final := func(status int, body []byte) bool { return status == 500 && strings.Contains(string(body), "Fault") }
+	resp, err := do(t, upstream.New(upstream.Options{Timeout: 30 * time.Second, Final: final}), srv.URL)
+	if err != nil || resp.StatusCode != 500 || n.Load() != 1 {
+		t.Errorf("%v after %d tries, want one", err, n.Load())
+	}
+}
