@@ -52,4 +52,9 @@ func TestSAML(t *testing.T) {
 	if c, err = client.AssumeRoleWithSAML(t.Context(), mint("host-7"), corp, s); err == nil || c.Complete() {
 		t.Errorf("an answer without credentials: %v", err)
 	}
+	server.Heal()
+	server.Break(devsts.Named("wrong-role"))
+	if c, err = client.AssumeRoleWithSAML(t.Context(), mint("host-7"), corp, s); err == nil || c.Complete() {
+		t.Errorf("an answer for another role: %v", err)
+	}
 }
