@@ -1,0 +1,3 @@
+package devsts
+
+var Like = like
