@@ -4,15 +4,16 @@
 // # Why not
 //
 // Not DNS for the full name: a daemon must start without it. Not the machine
-// id itself: machine-id(5) forbids to show it on a network.
+// id itself: machine-id(5) forbids to show it on a network. Not a goroutine
+// that follows the interfaces: nobody asks for them most of the time. Not
+// package net for them: it cannot tell hardware from a bridge, and reads all
+// addresses once for each interface.
 package facts
 
 import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
-	"net"
-	"net/netip"
 	"os"
 	"strings"
 )
@@ -22,7 +23,6 @@ type Host struct {
 	Hostname  string // without domain
 	FQDN      string // with domain where one is known
 	MachineID string // 32 hexadecimal digits, derived; see machineID
-	PrivateIP string // first IPv4 address that is neither loopback nor link-local; "" without one
 }
 
 // appID is hostrole's own application id; it never changes.
@@ -39,14 +39,6 @@ func Read() Host {
 	id, _ := os.ReadFile("/etc/machine-id")
 	f := Host{FQDN: fqdn(name, string(hosts)), MachineID: machineID(string(id), name)}
 	f.Hostname, _, _ = strings.Cut(name, ".")
-	addrs, _ := net.InterfaceAddrs()
-	for _, a := range addrs {
-		if n, ok := a.(*net.IPNet); ok && f.PrivateIP == "" {
-			if ip, ok := netip.AddrFromSlice(n.IP); ok && ip.Unmap().Is4() && ip.Unmap().IsGlobalUnicast() {
-				f.PrivateIP = ip.Unmap().String()
-			}
-		}
-	}
 	return f
 }
 

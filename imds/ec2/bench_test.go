@@ -45,7 +45,7 @@ func plain(n int, c gate.Credentials) *ec2.Handler {
 		panic(err)
 	}
 	return ec2.New(ec2.Options{
-		Tree: tree,
+		Tree: func() *metadata.Tree { return tree },
 		Gate: gate.New(gate.Options{
 			Policy:      func(caller.Caller) gate.Verdict { return gate.Verdict{Rule: "all", Roles: ids} },
 			Roles:       all,

@@ -11,6 +11,7 @@ package ec2
 
 import (
 	"context"
+	"maps"
 	"net/url"
 	"slices"
 	"strconv"
@@ -18,6 +19,7 @@ import (
 	"time"
 
 	"github.com/hostrole/hostrole/imds"
+	"github.com/hostrole/hostrole/imds/document"
 	"github.com/hostrole/hostrole/imds/gate"
 	"github.com/hostrole/hostrole/imds/metadata"
 	"github.com/hostrole/hostrole/imds/token"
@@ -49,10 +51,10 @@ type Options struct {
 	Gate      *gate.Gate
 	Sealer    *token.Sealer
 	Tokens    Tokens
-	Tree      *metadata.Tree
-	Document  string // the identity document
-	UserData  []byte // nil: none
-	AccountID string // of instance profiles whose role has no ARN; 12 digits
+	Tree      func() *metadata.Tree // as it is now; called once a request
+	Identity  document.Signed       // Document is required; a signature that is empty is not served
+	UserData  []byte                // nil: none
+	AccountID string                // of instance profiles whose role has no ARN; 12 digits
 	Started   time.Time
 	Now       func() time.Time
 }
@@ -60,12 +62,22 @@ type Options struct {
 // A Handler answers for one listener.
 type Handler struct {
 	o        Options
-	modified []imds.Field // Content-Type, Accept-Ranges, Last-Modified of a leaf
+	modified []imds.Field      // Content-Type, Accept-Ranges, Last-Modified of a leaf
+	identity map[string]string // below dynamic/instance-identity/; "" is the listing
 }
 
 // New returns a Handler.
 func New(o Options) *Handler {
-	return &Handler{o: o, modified: leafFields(o.Started)}
+	return &Handler{o: o, modified: leafFields(o.Started), identity: identity(o.Identity)}
+}
+
+// identity is what is served of the document: what has a value, and its
+// listing. There is no dsa2048, and no fws/: see package document.
+func identity(signed document.Signed) map[string]string {
+	served := map[string]string{"document": signed.Document, "pkcs7": signed.PKCS7, "rsa2048": signed.RSA2048, "signature": signed.Signature}
+	maps.DeleteFunc(served, func(_, value string) bool { return value == "" })
+	served[""] = strings.Join(slices.Sorted(maps.Keys(served)), "\n")
+	return served
 }
 
 const (
@@ -208,13 +220,12 @@ func (h *Handler) read(ctx context.Context, r *imds.Request, path string) imds.R
 	case "meta-data":
 		return h.metaData(ctx, r, below)
 	case "dynamic":
-		switch below {
-		case "":
+		if below == "" {
 			return h.leaf("instance-identity/")
-		case "instance-identity":
-			return h.leaf("document")
-		case "instance-identity/document":
-			return h.leaf(h.o.Document)
+		}
+		dir, name, _ := strings.Cut(below, "/")
+		if value, ok := h.identity[name]; ok && dir == "instance-identity" {
+			return h.leaf(value)
 		}
 	case "user-data":
 		if below == "" && h.o.UserData != nil {
@@ -225,17 +236,18 @@ func (h *Handler) read(ctx context.Context, r *imds.Request, path string) imds.R
 }
 
 func (h *Handler) metaData(ctx context.Context, r *imds.Request, path string) imds.Response {
-	if value, ok := h.o.Tree.Leaf(path); ok {
-		return h.leaf(value)
-	}
 	if top, below, _ := strings.Cut(path, "/"); top == "iam" {
 		return h.iam(ctx, r.Caller, below)
+	}
+	tree := h.o.Tree()
+	if value, ok := tree.Leaf(path); ok {
+		return h.leaf(value)
 	}
 	var more []string
 	if path == "" && h.o.Gate.HasRole(r.Caller) {
 		more = []string{"iam/"}
 	}
-	if listing, ok := h.o.Tree.List(path, more...); ok {
+	if listing, ok := tree.List(path, more...); ok {
 		return h.leaf(listing)
 	}
 	return notFound

@@ -46,12 +46,24 @@ var (
 		"tags/instance/Name":          "db-7",
 		"tags/instance/a+b=c,d@e":     "odd",
 	}
+	// network is what the interfaces add, at each look.
+	network = map[string]string{
+		"local-ipv4": "10.0.0.1",
+		"mac":        "02:29:96:8f:6a:2d",
+		"network/interfaces/macs/02:29:96:8f:6a:2d/device-number":          "0",
+		"network/interfaces/macs/02:29:96:8f:6a:2d/local-ipv4s":            "10.0.0.1\n10.0.0.2",
+		"network/interfaces/macs/02:29:96:8f:6a:2d/mac":                    "02:29:96:8f:6a:2d",
+		"network/interfaces/macs/02:29:96:8f:6a:2d/subnet-ipv4-cidr-block": "10.0.0.0/24",
+	}
 	userData = []byte("#!/bin/sh\n\x00\xff is a byte\n")
 
 	identity = document.Document{
 		AccountID: "111122223333", Architecture: "x86_64", AvailabilityZone: "eu-central-1a", ImageID: "ami-0123456789abcdef0",
 		InstanceID: "i-0123456789abcdef0", InstanceType: "m5.large", PendingTime: started, PrivateIP: "10.0.0.1", Region: "eu-central-1",
 	}
+
+	// signatures have the form of base64; package document makes real ones.
+	signatures = document.Signed{Document: identity.Render(), Signature: "c2lnbmF0dXJl\nc2lnbmF0dXJl", PKCS7: "cGtjczc=\ncGtjczc=", RSA2048: "cnNhMjA0OA=="}
 
 	roles = []gate.Role{
 		{ID: "app", Name: "app-role", ARN: "arn:aws:iam::111122223333:role/app-role"},
@@ -144,8 +156,11 @@ type setting struct {
 	lax         bool
 	roles       []string // of the caller; nil is denied
 	bare        bool     // no user data
+	signed      bool     // a site key
+	gzip        bool     // user data that is compressed
 	credentials *credentials
-	now         func() time.Time     // nil is always started
+	network     func() map[string]string // nil is always network
+	now         func() time.Time         // nil is always started
 	boot        func() time.Duration // nil stands still
 	key         []byte               // of tokens; nil is tokenKey
 	who         imds.Identifier      // nil is uid 1000
@@ -158,6 +173,9 @@ func (s setting) handler() *ec2.Handler {
 	if err != nil {
 		panic(err)
 	}
+	if s.network == nil {
+		s.network = func() map[string]string { return network }
+	}
 	if s.credentials == nil {
 		s.credentials = newCredentials(always(example(issued, 6*time.Hour)))
 	}
@@ -169,11 +187,18 @@ func (s setting) handler() *ec2.Handler {
 			Policy: func(caller.Caller) gate.Verdict { return gate.Verdict{Rule: "test", Roles: s.roles} },
 			Roles:  roles, Keys: keyOf, Credentials: s.credentials, Record: s.record,
 		}),
-		Sealer: s.sealer(), Tokens: s.tokens, Tree: tree, Document: identity.Render(), UserData: userData,
+		Sealer: s.sealer(), Tokens: s.tokens, Identity: document.Signed{Document: identity.Render()}, UserData: userData,
+		Tree:      tree.With(s.network),
 		AccountID: "111122223333", Started: started, Now: s.clock(),
 	}
 	if s.bare {
 		o.UserData = nil
+	}
+	if s.gzip {
+		o.UserData = []byte("\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff\x03\x00\x00\x00\x00\x00\x00\x00\x00\x00")
+	}
+	if s.signed {
+		o.Identity = signatures
 	}
 	return ec2.New(o)
 }
@@ -238,6 +263,8 @@ func states() map[string]setting {
 		"creds":   {roles: app, tokens: ec2.Credentials},
 		"lax":     {roles: app, tokens: ec2.Optional, lax: true},
 		"bare":    {roles: app, tokens: ec2.Optional, bare: true},
+		"signed":  {roles: app, tokens: ec2.Optional, signed: true},
+		"gzip":    {roles: app, tokens: ec2.Optional, gzip: true},
 		"norole":  {},
 		"denied":  {},
 		"stale":   {roles: app}, // to this package, a credential that lives is a credential
@@ -314,7 +341,7 @@ func load(t *testing.T) []imdstest.Case {
 var elsewhere = map[string]string{
 	"26": "the state off is not built", "41": "the state off is not built",
 	"27": "TestManyTokens", "28": "a packet capture; TestHopLimit of imds has the socket's side",
-	"30": "TestTokenAges", "64": "network/ is not built", "65": "network/ is not built", "66": "network/ is not built",
+	"30": "TestTokenAges",
 	"67": "TestCrawl", "82": "a property of rotation, tested there", "90b": "TestRecoveryDuringTheHold",
 	"94": "TestManyReaders", "95": "TestRotation",
 }

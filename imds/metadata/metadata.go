@@ -4,13 +4,17 @@
 //
 // Not http.ServeMux: it cleans paths by redirect, and no client of this
 // service follows one. Not a file system: a leaf answers with and without a
-// slash at its end, and so does a directory.
+// slash at its end, and so does a directory. Not a function for each leaf that
+// changes: a listing is a promise, so a request has to find its leaves and its
+// listings in one and the same state of the tree.
 package metadata
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
+	"sync/atomic"
 )
 
 // A Tree never changes; the next configuration makes a new one.
@@ -26,28 +30,91 @@ func New(leaves map[string]string) (*Tree, error) {
 		if err := checkPath(path); err != nil {
 			return nil, err
 		}
-		t.leaves[path] = value
-		for entry := path; entry != ""; {
-			dir, name := "", entry
-			if i := strings.LastIndexByte(entry, '/'); i >= 0 {
-				dir, name = entry[:i], entry[i+1:]
-			}
-			if entry != path {
-				name += "/"
-			}
-			if !slices.Contains(t.dirs[dir], name) {
-				t.dirs[dir] = append(t.dirs[dir], name)
-			}
-			entry = dir
-		}
+		t.add(path, value)
 	}
-	for dir, entries := range t.dirs {
+	for dir := range t.dirs {
 		if _, both := t.leaves[dir]; both && dir != "" {
 			return nil, fmt.Errorf("%q is a value and a directory at once", dir)
 		}
+	}
+	t.sort()
+	return t, nil
+}
+
+// With returns a function that gives the tree as it is at that moment: the
+// leaves of t and those that live returns then. What t says counts more: a live
+// leaf that has a value of t above it, or t's own entries in its place, is left
+// out, and so is one whose path New would refuse. live is called concurrently,
+// once a call, and does not change what it has returned.
+func (t *Tree) With(live func() map[string]string) func() *Tree {
+	type moment struct {
+		live map[string]string
+		tree *Tree
+	}
+	var newest atomic.Pointer[moment]
+	return func() *Tree {
+		now := live()
+		if m := newest.Load(); m != nil && maps.Equal(m.live, now) {
+			return m.tree
+		}
+		m := &moment{now, t.grown(now)}
+		newest.Store(m)
+		return m.tree
+	}
+}
+
+// grown is t with more leaves, as far as they fit.
+func (t *Tree) grown(more map[string]string) *Tree {
+	g := &Tree{leaves: maps.Clone(t.leaves), dirs: map[string][]string{}}
+	for dir, entries := range t.dirs {
+		g.dirs[dir] = slices.Clone(entries)
+	}
+	for _, path := range slices.Sorted(maps.Keys(more)) {
+		if checkPath(path) == nil && g.hasRoom(path) {
+			g.add(path, more[path])
+		}
+	}
+	g.sort()
+	return g
+}
+
+// hasRoom reports whether path can become a leaf.
+func (t *Tree) hasRoom(path string) bool {
+	if _, isDir := t.dirs[path]; isDir {
+		return false
+	}
+	for above := path; above != ""; above, _ = split(above) {
+		if _, taken := t.leaves[above]; taken {
+			return false
+		}
+	}
+	return true
+}
+
+func (t *Tree) add(path, value string) {
+	t.leaves[path] = value
+	for entry := path; entry != ""; {
+		dir, name := split(entry)
+		if entry != path {
+			name += "/"
+		}
+		if !slices.Contains(t.dirs[dir], name) {
+			t.dirs[dir] = append(t.dirs[dir], name)
+		}
+		entry = dir
+	}
+}
+
+func (t *Tree) sort() {
+	for _, entries := range t.dirs {
 		slices.Sort(entries)
 	}
-	return t, nil
+}
+
+// split takes the last name off a path.
+func split(path string) (dir, name string) {
+	i := strings.LastIndexByte(path, '/')
+	return path[:max(i, 0)], path[i+1:]
 }
 
 func checkPath(path string) error {

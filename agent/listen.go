@@ -1,0 +1,87 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+
+	"github.com/hostrole/hostrole/agent/hostaddr"
+	"github.com/hostrole/hostrole/imds"
+)
+
+// claim puts the addresses of the listeners on the host. One address is one
+// claim's, however many listeners share it.
+func (a *Agent) claim(ctx context.Context) (claims []*hostaddr.Claim, err error) {
+	type place struct {
+		link   string
+		shadow bool
+	}
+	var places []place
+	addrs := map[place][]netip.Addr{}
+	for _, l := range a.current.cfg.Listeners {
+		if l.ManageAddress != nil && !*l.ManageAddress {
+			continue
+		}
+		at := place{l.Link, l.AllowShadow}
+		for _, hp := range l.Address {
+			if hp.Addr().IsLoopback() || slices.Contains(addrs[at], hp.Addr()) {
+				continue
+			}
+			if len(addrs[at]) == 0 {
+				places = append(places, at)
+			}
+			addrs[at] = append(addrs[at], hp.Addr())
+		}
+	}
+	for _, at := range places {
+		c, err := hostaddr.NewClaim(ctx, hostaddr.Options{Link: at.link, Addrs: addrs[at], AllowShadow: at.shadow, Observe: a.recording.address})
+		if err != nil {
+			return claims, fmt.Errorf("putting %v on %s: %w", addrs[at], at.link, err)
+		}
+		claims = append(claims, c)
+		for _, lost := range c.Lost() {
+			a.log.Error("an address is not held; the others are served", logError, lost.Error())
+		}
+	}
+	return claims, nil
+}
+
+// listen opens the sockets of all listeners; closeAll closes those that no
+// server has taken over. A listener whose other address can be served goes on
+// without the one that cannot.
+func (a *Agent) listen(ctx context.Context, who imds.Identifier) (tasks []task, closeAll func(), err error) {
+	var open []net.Listener
+	closeAll = func() {
+		for _, l := range open {
+			_ = l.Close()
+		}
+	}
+	for _, l := range a.current.cfg.Listeners {
+		srv := a.server(l, who)
+		a.servers[l.Name] = srv
+		device := ""
+		if l.Ingress != nil {
+			device = *l.Ingress
+		}
+		var lost []error
+		for _, at := range l.Address {
+			socket, err := imds.Listen(ctx, at.AddrPort, device)
+			if err != nil {
+				lost = append(lost, fmt.Errorf("listener %q: %w", l.Name, err))
+				continue
+			}
+			open = append(open, socket)
+			tasks = append(tasks, task{fmt.Sprintf("listener %q on %v", l.Name, at), func(ctx context.Context) error { return srv.Serve(ctx, socket) }})
+		}
+		if len(lost) == len(l.Address) {
+			return nil, closeAll, errors.Join(lost...)
+		}
+		for _, err := range lost {
+			a.log.Error("an address is not served; the others are", logError, err.Error())
+		}
+	}
+	return tasks, closeAll, nil
+}
