@@ -1,0 +1,3 @@
+-- wrk asks for a session token.
+wrk.method = "PUT"
+wrk.headers["X-aws-ec2-metadata-token-ttl-seconds"] = "21600"
