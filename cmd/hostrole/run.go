@@ -1,0 +1,70 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/hostrole/hostrole/agent"
+	"github.com/hostrole/hostrole/agent/config"
+)
+
+// defaultConfig is where the packages put the config.
+const defaultConfig = "/etc/hostrole/hostrole.toml"
+
+func configFlag(c *cobra.Command) *string {
+	return c.Flags().StringP("config", "c", defaultConfig, "the configuration `file`; hostrole.d/*.toml beside it is read as well")
+}
+
+func runCommand(stderr io.Writer) *cobra.Command {
+	c := &cobra.Command{
+		Use: "run", Short: "Run the daemon in the foreground", Args: noArgs,
+		Long: `Run claims the metadata address, serves, and renews credentials until it is
+told to end by SIGTERM or SIGINT; then it answers what is open and leaves the
+host as it was. On SIGHUP it reads the configuration again. It needs CAP_NET_ADMIN for the address and CAP_NET_BIND_SERVICE
+for port 80, and neither with manage_address = false and a loopback address.`,
+	}
+	path := configFlag(c)
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		cfg, err := config.Load(*path)
+		if err != nil {
+			return err
+		}
+		hup := make(chan os.Signal, 1)
+		signal.Notify(hup, syscall.SIGHUP)
+		defer signal.Stop(hup)
+		a, err := agent.New(cfg, agent.Options{Log: agent.NewLogger(cfg.Log, stderr), Environ: os.Environ(),
+			Reload: hup, Load: func() (*config.Config, error) { return config.Load(*path) }})
+		if err != nil {
+			return err
+		}
+		return a.Run(c.Context())
+	}
+	return c
+}
+
+func checkCommand(stdout io.Writer) *cobra.Command {
+	c := &cobra.Command{
+		Use: "check", Short: "Check the configuration and say all that is wrong with it", Args: noArgs,
+	}
+	path := configFlag(c)
+	c.RunE = func(*cobra.Command, []string) error {
+		cfg, err := config.Load(*path)
+		if err != nil {
+			return err
+		}
+		if _, err := agent.New(cfg, agent.Options{Log: agent.NewLogger(cfg.Log, io.Discard), Environ: os.Environ()}); err != nil {
+			return err
+		}
+		for _, w := range cfg.Warnings {
+			_, _ = fmt.Fprintf(stdout, "warning: %v\n", w)
+		}
+		_, err = fmt.Fprintf(stdout, "%s: good: %d roles, %d sources, %d rules, %d listeners\n", *path, len(cfg.Roles), len(cfg.Sources), len(cfg.Allow), len(cfg.Listeners))
+		return err
+	}
+	return c
+}
