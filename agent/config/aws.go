@@ -76,7 +76,7 @@ type literal struct {
 var (
 	sessionText = literal{regexp.MustCompile(`^[\w+=,.@-]*$`), "letters, digits and _+=,.@-"}
 	tagText     = literal{regexp.MustCompile(`^[\p{L}\p{Z}\p{N}_.:/=+@-]*$`), "letters, digits, spaces and _.:/=+-@"}
-	tagKey      = regexp.MustCompile(`^[\p{L}\p{Z}\p{N}_.:/=+@-]{1,128}$`)
+	tagKey      = regexp.MustCompile(`^[\p{L}\p{Z}\p{N}_.:/=+@-]+$`) // counted, the expression would take 5 MB
 
 	placeholder  = regexp.MustCompile(`\{[^{}]*\}`)
 	placeholders = []string{"{hostname}", "{fqdn}", "{machine_id}", "{role}"}

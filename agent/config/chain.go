@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // A setting is a value and the key that it is from.
@@ -287,7 +288,7 @@ func (k *checker) tags(at string, r Role) {
 	for _, key := range keys {
 		at, lower := at+".tags."+key, strings.ToLower(key)
 		switch first, twice := seen[lower]; {
-		case !tagKey.MatchString(key):
+		case !tagKey.MatchString(key), utf8.RuneCountInString(key) > 128:
 			k.fault(at, "is no key of a tag", "write 1 to 128 "+tagText.hint)
 		case strings.HasPrefix(lower, "aws:"):
 			k.fault(at, "begins with aws:, which is AWS's own", "write another key")
