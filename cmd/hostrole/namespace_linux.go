@@ -68,6 +68,9 @@ func enterNamespace(ctx context.Context, stdin io.Reader, stdout, stderr io.Writ
 			if last = err; errors.As(err, &errno) {
 				last = errno
 			}
+			if errno == unix.ENOSPC { // its text speaks of a disk
+				last = errors.New("the limit of namespaces is reached")
+			}
 			continue
 		}
 		err := cmd.Wait()
