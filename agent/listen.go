@@ -39,12 +39,9 @@ func (a *Agent) claim(ctx context.Context) (claims []*hostaddr.Claim, err error)
 	for _, at := range places {
 		c, err := hostaddr.NewClaim(ctx, hostaddr.Options{Link: at.link, Addrs: addrs[at], AllowShadow: at.shadow, Observe: a.recording.address})
 		if err != nil {
-			return claims, fmt.Errorf("putting %v on %s: %w", addrs[at], at.link, err)
+			return claims, err
 		}
 		claims = append(claims, c)
-		for _, lost := range c.Lost() {
-			a.log.Error("an address is not held; the others are served", logError, lost.Error())
-		}
 	}
 	return claims, nil
 }

@@ -28,7 +28,7 @@ const (
 	Deaf
 )
 
-// An Event is something that happened to a claim. Its String is for a log.
+// An Event is something that happened to a claim.
 type Event struct {
 	Kind Kind
 	Addr netip.Addr // zero with Deaf
@@ -41,6 +41,7 @@ type Event struct {
 	Err    error // with Lost, Exposed and Deaf
 }
 
+// String is one line for a log.
 func (e Event) String() string {
 	often := ""
 	if e.Count > 1 {

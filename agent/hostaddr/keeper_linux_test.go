@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -34,7 +33,7 @@ func run(t *testing.T, c *hostaddr.Claim) {
 	})
 }
 
-// hearing waits until c's Run hears the kernel: it heals what it did not see.
+// hearing waits until c's Run has looked at the host, and heals.
 func hearing(t *testing.T, c *hostaddr.Claim, a netip.Addr, link string) {
 	t.Helper()
 	remove(t, link, a)
@@ -294,84 +293,6 @@ func TestRivalIsTold(t *testing.T) {
 	eventually(t, "ours is back beside it", func() bool { return on(t, "lo", v4) != nil && on(t, "other0", v4) != nil })
 }
 
-// sysctl writes a switch of the namespace, and writes it back at the end.
-func sysctl(t *testing.T, key, value string) {
-	t.Helper()
-	path := "/proc/sys/" + strings.ReplaceAll(key, ".", "/")
-	was, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatalf("%s: %v", key, err)
-	}
-	if err := os.WriteFile(path, []byte(value), 0); err != nil {
-		t.Skipf("SKIPPED, missing: the right to set %s: %v", key, err)
-	}
-	t.Cleanup(func() { _ = os.WriteFile(path, was, 0) })
-}
-
-func TestFamiliesAreIndependent(t *testing.T) {
-	needNamespace(t)
-	sysctl(t, "net.ipv6.conf.lo.disable_ipv6", "1")
-	var heard listener
-	c := claim(t, hostaddr.Options{Addrs: []netip.Addr{v6, v4}, Observe: heard.observe})
-	if on(t, "lo", v4) == nil {
-		t.Fatal("IPv4 has to go without because IPv6 is off")
-	}
-	lost := c.Lost()
-	if len(lost) != 1 || !strings.Contains(lost[0].Error(), "net.ipv6.conf.lo.disable_ipv6") {
-		t.Errorf("lost %v, want IPv6 and its switch", lost)
-	}
-	if errors.Is(errors.Join(lost...), os.ErrPermission) || strings.Contains(fmt.Sprint(lost), "CAP_NET_ADMIN") {
-		t.Errorf("it is said that a capability is missing: %v", lost)
-	}
-	if got := heard.heard(hostaddr.Lost); len(got) != 1 || got[0].Addr != v6 {
-		t.Errorf("heard %v, want that IPv6 is lost", got)
-	}
-	run(t, c)
-	start := time.Now()
-	sysctl(t, "net.ipv6.conf.lo.disable_ipv6", "0")
-	eventually(t, "IPv6 is there once it is on", func() bool { return on(t, "lo", v6) != nil && len(c.Lost()) == 0 })
-	if took := time.Since(start); took > 500*time.Millisecond {
-		t.Errorf("back after %v: found by trying again, not by the kernel's news", took)
-	}
-	if got := heard.heard(hostaddr.Restored); len(got) != 1 || got[0].Addr != v6 {
-		t.Errorf("heard %v, want that IPv6 is there", got)
-	}
-	sysctl(t, "net.ipv6.conf.lo.disable_ipv6", "1")
-	eventually(t, "its loss is told", func() bool { return len(c.Lost()) == 1 })
-	remove(t, "lo", v4)
-	eventually(t, "IPv4 is still healed", func() bool { return on(t, "lo", v4) != nil })
-	sysctl(t, "net.ipv6.conf.lo.disable_ipv6", "0")
-	eventually(t, "IPv6 is there again", func() bool { return on(t, "lo", v6) != nil })
-}
-
-func TestLostIsTriedAgainWithoutNews(t *testing.T) {
-	needNamespace(t)
-	sysctl(t, "net.ipv6.conf.lo.disable_ipv6", "1")
-	c := claim(t, hostaddr.Options{Addrs: []netip.Addr{v6, v4}})
-	c.Silence()
-	remove(t, "lo", v4)
-	run(t, c)
-	eventually(t, "it has looked", func() bool { return on(t, "lo", v4) != nil })
-	remove(t, "lo", v4)
-	sysctl(t, "net.ipv6.conf.lo.disable_ipv6", "0")
-	eventually(t, "both are there", func() bool { return on(t, "lo", v4) != nil && on(t, "lo", v6) != nil })
-}
-
-func TestNothingClaimedIsAnError(t *testing.T) {
-	needNamespace(t)
-	sysctl(t, "net.ipv6.conf.all.disable_ipv6", "1")
-	for _, link := range []string{"lo", "imds0"} {
-		before := snapshot(t)
-		if c, err := hostaddr.NewClaimOn(t.Context(), hostaddr.Options{Link: link, Addrs: []netip.Addr{v6}}, firmware()); err == nil {
-			t.Error("nothing was claimed, and it is no error")
-			_ = c.Release()
-		}
-		if after := snapshot(t); !slices.Equal(before, after) {
-			t.Errorf("the host is not as before: was\n%s\nis\n%s", before, after)
-		}
-	}
-}
-
 func TestReleaseEndsHealing(t *testing.T) {
 	needNamespace(t)
 	c := claim(t, hostaddr.Options{Link: "imds0", Addrs: []netip.Addr{v4, v6}})
@@ -390,70 +311,6 @@ func TestReleaseEndsHealing(t *testing.T) {
 			done = true
 		}
 	}
-}
-
-// While Observe keeps it busy, more happens than the kernel keeps for it.
-func TestMissedNewsAreMadeUpFor(t *testing.T) {
-	needNamespace(t)
-	var heard listener
-	hold, held := make(chan struct{}), make(chan struct{}, 1)
-	c := claim(t, hostaddr.Options{Addrs: []netip.Addr{v4}, Observe: func(e hostaddr.Event) {
-		heard.observe(e)
-		if e.Kind == hostaddr.PutBack {
-			held <- struct{}{}
-			<-hold
-		}
-	}})
-	run(t, c)
-	remove(t, "lo", v4)
-	<-held
-	lo := linkByName(t, "lo")
-	other := addressOf(t, "169.254.3.4/32")
-	for range 3000 {
-		if err := netlink.AddrAdd(lo, other); err != nil {
-			t.Fatal(err)
-		}
-		if err := netlink.AddrDel(lo, other); err != nil {
-			t.Fatal(err)
-		}
-	}
-	remove(t, "lo", v4) // of this the kernel says nothing any more
-	close(hold)
-	start := time.Now()
-	eventually(t, "the address is back", func() bool { return on(t, "lo", v4) != nil })
-	t.Logf("back after %v", time.Since(start))
-	eventually(t, "that is told", func() bool {
-		got := heard.heard(hostaddr.Deaf)
-		return len(got) == 1 && strings.Contains(got[0].String(), "no buffer space")
-	})
-	remove(t, "lo", v4)
-	eventually(t, "the address is back", func() bool { return on(t, "lo", v4) != nil })
-}
-
-func TestNewsAreAskedForAgain(t *testing.T) {
-	needNamespace(t)
-	var heard listener
-	c := claim(t, hostaddr.Options{Addrs: []netip.Addr{v4}, Observe: heard.observe})
-	listening := make(chan struct{})
-	c.Subscriptions(func(time int) error {
-		if time <= 3 {
-			return errors.New("the kernel says nothing")
-		}
-		close(listening)
-		return nil
-	})
-	remove(t, "lo", v4)
-	run(t, c)
-	eventually(t, "the address is back although no news come", func() bool { return on(t, "lo", v4) != nil })
-	select {
-	case <-listening:
-		if got := heard.heard(hostaddr.Deaf); len(got) != 1 {
-			t.Errorf("heard %v", got)
-		}
-	case <-time.After(10 * time.Second):
-		t.Fatal("it gave up listening")
-	}
-	hearing(t, c, v4, "lo")
 }
 
 func TestWhatCannotBeHealedIsTold(t *testing.T) {
