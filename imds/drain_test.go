@@ -102,16 +102,16 @@ func TestDrainCutsAStuckHandler(t *testing.T) {
 
 func TestFullServerLetsCallersWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		const most = 1024
-		r := start(t, options(address, hello), nil)
+		s := startStreet(t, options(address, hello))
 		begin := time.Now()
-		open := make([]*imdstest.Conn, most)
-		for i := range open {
-			open[i] = r.dial(t)
+		var open []*imdstest.Conn
+		for i := range 1024 { // of eight houses, so that none has more than its share
+			open = append(open, s.dial(t, 1+i%8))
 		}
+		synctest.Wait()
 		var late sync.WaitGroup
 		for range 100 {
-			conn := r.dial(t)
+			conn := s.dial(t, 9)
 			late.Go(func() {
 				a, err := imdstest.Exchange(t.Context(), conn, getRequest)
 				if took := time.Since(begin); err != nil || a.Status != 200 || took != time.Second {

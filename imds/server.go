@@ -31,9 +31,8 @@ const (
 	maxHead   = 8 << 10 // bytes of request line and headers together
 	maxTarget = 1 << 10 // bytes of a request target
 	maxBody   = 64 << 10
-	maxConns  = 1024
 
-	headTimeout  = 2 * time.Second // from accept to the end of the head
+	headTimeout  = 2 * time.Second // from the connection's turn to the end of the head
 	writeTimeout = 3 * time.Second
 	lingerLimit  = 500 * time.Millisecond // for what a client sends after its head
 	drainLimit   = 3 * time.Second        // for open requests when the server ends
@@ -87,10 +86,10 @@ type Options struct {
 
 // A Server serves one listener's name, on one or more sockets.
 type Server struct {
-	o       Options
-	conduct atomic.Pointer[Conduct]
-	admit   chan struct{} // a place for each open connection
-	buffers sync.Pool     // of *buffer
+	o         Options
+	conduct   atomic.Pointer[Conduct]
+	admission *admission
+	buffers   sync.Pool // of *buffer
 }
 
 type buffer struct {
@@ -104,7 +103,7 @@ func New(o Options) *Server {
 	if o.Observe == nil {
 		o.Observe = func(Exchange) {}
 	}
-	s := &Server{o: o, admit: make(chan struct{}, maxConns)}
+	s := &Server{o: o, admission: newAdmission()}
 	s.buffers.New = func() any { return &buffer{out: make([]byte, 0, 4<<10)} }
 	s.Change(Conduct{o.Guard, o.Handler, o.HopLimit})
 	return s
@@ -136,16 +135,12 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 func (s *Server) accept(ctx, work context.Context, l net.Listener, open *openConns) error {
 	pause := time.Duration(0)
 	for {
-		// Too many callers wait in the kernel's queue instead of being told
-		// to go: SDKs take a refusal for an answer.
-		select {
-		case s.admit <- struct{}{}:
-		case <-ctx.Done():
+		if !s.admission.open(ctx) {
 			return nil
 		}
 		conn, err := l.Accept()
 		if err != nil {
-			<-s.admit
+			s.admission.closed()
 			if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
 				return err
 			}
@@ -162,7 +157,7 @@ func (s *Server) accept(ctx, work context.Context, l net.Listener, open *openCon
 		pause = 0
 		open.add(conn)
 		go func() {
-			defer func() { open.remove(conn); <-s.admit }()
+			defer func() { open.remove(conn); s.admission.closed() }()
 			s.converse(work, conn)
 		}()
 	}
@@ -171,16 +166,19 @@ func (s *Server) accept(ctx, work context.Context, l net.Listener, open *openCon
 // converse answers the one request of a connection.
 func (s *Server) converse(ctx context.Context, conn net.Conn) {
 	defer func() { _ = conn.Close() }()
-	buf := s.buffers.Get().(*buffer)
-	defer s.buffers.Put(buf)
-
-	start := time.Now()
-	_ = conn.SetDeadline(start.Add(headTimeout))
 	// Before the first byte: a caller that has sent its request may close.
 	from := connOf(conn)
 	ex := Exchange{Listener: s.o.Name, Caller: caller.Caller{Listener: s.o.Name, Remote: from.Remote}}
 	ex.contain(func() { ex.Caller, ex.Unknown = s.o.Identifier.Identify(ctx, s.o.Name, from) })
 
+	who := partyOf(ex.Caller, from)
+	if !s.admission.enter(ctx, who) {
+		return
+	}
+	defer s.admission.leave(who)
+	buf := s.buffers.Get().(*buffer)
+	defer s.buffers.Put(buf)
+	_ = conn.SetDeadline(time.Now().Add(headTimeout))
 	r := Request{Caller: ex.Caller, fields: buf.fields[:0]}
 	var resp Response
 	n, head, verdict := readHead(conn, buf.in[:])

@@ -295,7 +295,7 @@ func TestObserve(t *testing.T) {
 		r := start(t, o, nil)
 		r.exchange(t, strings.Replace(getRequest, "/", "/"+strings.Repeat("p", 500), 1))
 		e := <-seen
-		if e.Listener != "host" || e.Unknown != unknown || e.Method != "GET" || e.Path != "/"+strings.Repeat("p", 127) || e.Status != 404 || e.Took != 100*time.Millisecond {
+		if e.Listener != "host" || !errors.Is(e.Unknown, unknown) || e.Method != "GET" || e.Path != "/"+strings.Repeat("p", 127) || e.Status != 404 || e.Took != 100*time.Millisecond {
 			t.Errorf("told was %+v", e)
 		}
 		r.exchange(t, strings.Repeat("M", 500)+" / HTTP/1.1\r\nHost: 169.254.169.254\r\n\r\n")

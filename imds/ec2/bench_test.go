@@ -3,6 +3,7 @@ package ec2_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strconv"
@@ -201,7 +202,7 @@ func exchange(b *testing.B, raw, want string, s setting) {
 		if err != nil || string(buf[:min(n, len(want))]) != want {
 			b.Fatalf("%q and %v", buf[:n], err)
 		}
-		if _, err := conn.Read(buf); err != io.EOF {
+		if _, err := conn.Read(buf); !errors.Is(err, io.EOF) {
 			b.Fatal(err)
 		}
 		_ = conn.Close()

@@ -72,7 +72,8 @@ func New(o Options) *Handler {
 }
 
 // identity is what is served of the document: what has a value, and its
-// listing. There is no dsa2048, and no fws/: see package document.
+// listing. Nobody makes a dsa2048, see package document, and fws/ would speak of
+// EC2's own monitoring.
 func identity(signed document.Signed) map[string]string {
 	served := map[string]string{"document": signed.Document, "pkcs7": signed.PKCS7, "rsa2048": signed.RSA2048, "signature": signed.Signature}
 	maps.DeleteFunc(served, func(_, value string) bool { return value == "" })

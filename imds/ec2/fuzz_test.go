@@ -2,6 +2,7 @@ package ec2_test
 
 import (
 	"context"
+	"errors"
 	"net/url"
 	"os"
 	"slices"
@@ -107,7 +108,7 @@ func FuzzServe(f *testing.F) {
 		_, _ = conn.Write(raw)
 		_ = conn.CloseWrite()
 		a, err := imdstest.Exchange(ctx, conn, "")
-		if err == imdstest.ErrNoAnswer {
+		if errors.Is(err, imdstest.ErrNoAnswer) {
 			return
 		}
 		if err != nil {

@@ -161,9 +161,9 @@ type setting struct {
 	credentials *credentials
 	network     func() map[string]string // nil is always network
 	now         func() time.Time         // nil is always started
-	boot        func() time.Duration // nil stands still
-	key         []byte               // of tokens; nil is tokenKey
-	who         imds.Identifier      // nil is uid 1000
+	boot        func() time.Duration     // nil stands still
+	key         []byte                   // of tokens; nil is tokenKey
+	who         imds.Identifier          // nil is uid 1000
 	record      func(gate.Event) error
 	observe     func(imds.Exchange)
 }
