@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strconv"
+	"strings"
 	"syscall"
 )
 
@@ -41,9 +42,10 @@ func (i ID) String() string {
 	return strconv.FormatUint(uint64(n), 10)
 }
 
-// A Caller is the kernel's word on the process behind a connection. A fact
-// that is not known has its zero value; the zero Caller is unknown altogether.
-// A Caller is not changed after identification.
+// A Caller is the kernel's word on the process behind a connection, and on an
+// EKS listener that of a verified token on the pod. A fact that is not known
+// has its zero value; the zero Caller is unknown altogether. A Caller is not
+// changed after identification.
 type Caller struct {
 	Listener string         // name of the listener that accepted the connection
 	Remote   netip.AddrPort // where it came from; never enough by itself
@@ -52,20 +54,49 @@ type Caller struct {
 	Groups   []string       // names of the groups of UID there, primary first
 	Cgroup   uint64         // cgroup v2 id of the socket's creator; 0 or 1 is unknown
 	Inode    uint32         // of the client's socket, for audit; 0 is unknown
+
+	// Unit is that of the host's service manager in which the caller runs, by
+	// the name that systemctl shows: "app.service". All that a user's own
+	// manager runs is that user's "user@1000.service".
+	Unit  string
+	Slice string // that Unit is in: "system.slice"
+	// Container is the id, or the machine's name, of the container in which
+	// the caller runs. One that is inside of another, or of a unit that could
+	// have named it as it likes, follows that one's name and a slash:
+	// "user@1000.service/4f2b…".
+	Container string
+	Runtime   string // that made Container: "docker"; "" when that cannot be told
+	// Pod is the namespace and the service account of a verified token, with a
+	// slash between them: "shop/api".
+	Pod string
 }
 
-// Known reports whether the kernel said whose socket it is.
-func (c Caller) Known() bool { _, known := c.UID.Get(); return known }
+// Known reports whether the kernel said whose socket it is, or a token was
+// verified.
+func (c Caller) Known() bool { _, known := c.UID.Get(); return known || c.Pod != "" }
 
 // String describes c for a log line.
 func (c Caller) String() string {
 	if !c.Known() {
 		return fmt.Sprintf("unknown caller %v on %s", c.Remote, c.Listener)
 	}
-	if c.User != "" {
-		return fmt.Sprintf("uid %v (%s) on %s", c.UID, c.User, c.Listener)
+	var b strings.Builder
+	if c.Pod != "" {
+		b.WriteString("pod " + c.Pod + " ")
 	}
-	return fmt.Sprintf("uid %v on %s", c.UID, c.Listener)
+	if _, known := c.UID.Get(); known {
+		b.WriteString("uid " + c.UID.String() + " ")
+		if c.User != "" {
+			b.WriteString("(" + c.User + ") ")
+		}
+	}
+	switch {
+	case c.Container != "":
+		b.WriteString("in container " + c.Container + " ")
+	case c.Unit != "":
+		b.WriteString("in " + c.Unit + " ")
+	}
+	return b.String() + "on " + c.Listener
 }
 
 // A Conn is one end of an accepted connection, as far as an Enricher needs it.

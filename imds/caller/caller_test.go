@@ -44,7 +44,7 @@ func TestID(t *testing.T) {
 	}
 }
 
-func TestCallerIsKnownByItsUID(t *testing.T) {
+func TestCallerIsKnownByItsUIDOrItsPod(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name string
@@ -54,7 +54,10 @@ func TestCallerIsKnownByItsUID(t *testing.T) {
 		{"the zero Caller", caller.Caller{}, false},
 		{"root", caller.Caller{UID: caller.NewID(0)}, true},
 		{"a uid that has no name", caller.Caller{UID: caller.NewID(4711)}, true},
-		{"all but a uid", caller.Caller{Listener: "host", Remote: remote, User: "root", Groups: []string{"root"}, Cgroup: 42, Inode: 42}, false},
+		{"a pod", caller.Caller{Pod: "shop/api"}, true},
+		{"a pod of a known uid", caller.Caller{Pod: "shop/api", UID: caller.NewID(7)}, true},
+		{"all but a uid and a pod", caller.Caller{Listener: "host", Remote: remote, User: "root", Groups: []string{"root"}, Cgroup: 42, Inode: 42,
+			Unit: "app.service", Slice: "system.slice", Container: "web", Runtime: "lxc"}, false},
 	} {
 		if got := c.who.Known(); got != c.want {
 			t.Errorf("%s: Known() = %v, want %v", c.name, got, c.want)
@@ -68,6 +71,11 @@ func TestCallerInALogLine(t *testing.T) {
 		"uid 1000 (app) on host":                    {Listener: "host", Remote: remote, UID: caller.NewID(1000), User: "app", Groups: []string{"app"}},
 		"uid 0 (root) on docker":                    {Listener: "docker", Remote: remote, UID: caller.NewID(0), User: "root"},
 		"uid 4294967294 on host":                    {Listener: "host", Remote: remote, UID: caller.NewID(1<<32 - 2)},
+		"uid 1000 (app) in app.service on host":     {Listener: "host", UID: caller.NewID(1000), User: "app", Unit: "app.service", Slice: "system.slice"},
+		"uid 7 in container web on docker":          {Listener: "docker", UID: caller.NewID(7), Unit: "machine-web.scope", Container: "web"},
+		"pod shop/api on eks":                       {Listener: "eks", Pod: "shop/api"},
+		"pod shop/api uid 7 in container ab on eks": {Listener: "eks", UID: caller.NewID(7), Container: "ab", Pod: "shop/api"},
+		"unknown caller [fd00::2]:40001 on host":    {Listener: "host", Remote: netip.MustParseAddrPort("[fd00::2]:40001"), Unit: "app.service", Container: "web"},
 		"unknown caller 127.0.0.1:40001 on host":    {Listener: "host", Remote: remote},
 		"unknown caller [fd00::1]:40001 on host":    {Listener: "host", Remote: netip.MustParseAddrPort("[fd00::1]:40001"), User: "root", Inode: 1},
 		"unknown caller invalid AddrPort on docker": {Listener: "docker"},

@@ -6,9 +6,12 @@
 // Not a default role, not a rule for the unknown: a caller whom the kernel
 // cannot name matches no rule at all. Not a merge of all rules that match: the
 // first one decides, so that the order of the file is the whole explanation.
+// Not a user's role for that user's containers: they run what others wrote, and
+// a root inside of one is the host's root to the kernel.
 package policy
 
 import (
+	"net/netip"
 	"slices"
 
 	"github.com/hostrole/hostrole/imds/caller"
@@ -16,15 +19,23 @@ import (
 
 // A Rule gives roles to the callers that match all of its facts. A fact that
 // is empty is not asked about; one value of each that is not is enough.
+//
+// A rule that names UIDs, Users or Groups means processes of the host. It takes
+// those in containers and pods only if it names Units, Containers or Pods as
+// well.
 type Rule struct {
-	Name      string
-	Listeners []string
-	UIDs      []uint32
-	Users     []string
-	Groups    []string
-	Any       bool     // every known caller; without it a rule needs a fact about the caller
-	Roles     []string // the first is the caller's own
-	AuditOnly bool     // tell what the rule would have decided and go on
+	Name       string
+	Listeners  []string
+	UIDs       []uint32
+	Users      []string
+	Groups     []string
+	Units      []Glob         // of the host's service manager; nobody where they cannot be told
+	Containers []Glob         // of the ids that a Caller has: "*" is all but those inside of others
+	Pods       []Glob         // "namespace/serviceaccount"
+	Sources    []netip.Prefix // of the remote address, whose owner must be known all the same
+	Any        bool           // every known caller; without it a rule needs a fact about the caller
+	Roles      []string       // the first is the caller's own
+	AuditOnly  bool           // tell what the rule would have decided and go on
 }
 
 // A Decision is what the rules say about one caller.
@@ -56,12 +67,32 @@ func (p Policy) Decide(who caller.Caller) Decision {
 }
 
 func (r *Rule) matches(who *caller.Caller) bool {
-	uid, known := who.UID.Get()
-	if !known || !r.Any && len(r.UIDs)+len(r.Users)+len(r.Groups)+len(r.Listeners) == 0 {
+	if !who.Known() || !r.asks() {
+		return false
+	}
+	uid, byKernel := who.UID.Get()
+	named := len(r.Units)+len(r.Containers)+len(r.Pods) > 0
+	if r.asksUser() && (!byKernel || !named && (who.Container != "" || who.Pod != "")) {
 		return false
 	}
 	return (len(r.Listeners) == 0 || slices.Contains(r.Listeners, who.Listener)) &&
 		(len(r.UIDs) == 0 || slices.Contains(r.UIDs, uid)) &&
 		(len(r.Users) == 0 || who.User != "" && slices.Contains(r.Users, who.User)) &&
-		(len(r.Groups) == 0 || slices.ContainsFunc(who.Groups, func(g string) bool { return slices.Contains(r.Groups, g) }))
+		(len(r.Groups) == 0 || slices.ContainsFunc(who.Groups, func(g string) bool { return slices.Contains(r.Groups, g) })) &&
+		(len(r.Units) == 0 || byKernel && matchesAny(r.Units, who.Unit)) &&
+		(len(r.Containers) == 0 || byKernel && matchesAny(r.Containers, who.Container)) &&
+		(len(r.Pods) == 0 || matchesAny(r.Pods, who.Pod)) &&
+		(len(r.Sources) == 0 || r.from(who.Remote.Addr()))
+}
+
+// asks reports whether r asks about anything.
+func (r *Rule) asks() bool {
+	return r.Any || r.asksUser() || len(r.Listeners)+len(r.Units)+len(r.Containers)+len(r.Pods)+len(r.Sources) > 0
+}
+
+func (r *Rule) asksUser() bool { return len(r.UIDs)+len(r.Users)+len(r.Groups) > 0 }
+
+func (r *Rule) from(remote netip.Addr) bool {
+	remote = remote.WithZone("") // no prefix has one
+	return slices.ContainsFunc(r.Sources, func(p netip.Prefix) bool { return p.Contains(remote) })
 }

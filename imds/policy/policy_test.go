@@ -1,7 +1,10 @@
 package policy_test
 
 import (
+	"errors"
 	"fmt"
+	"net/netip"
+	"path"
 	"slices"
 	"testing"
 
@@ -29,6 +32,14 @@ func TestWhomARuleMatches(t *testing.T) {
 	root := but(func(c *caller.Caller) { c.UID, c.User, c.Groups = caller.NewID(0), "root", []string{"root"} })
 	nameless := but(func(c *caller.Caller) { c.User, c.Groups = "", nil })
 	bridged := but(func(c *caller.Caller) { c.Listener = "docker" })
+	unit := but(func(c *caller.Caller) { c.Unit, c.Slice = "app.service", "system.slice" })
+	boxed := but(func(c *caller.Caller) {
+		c.Unit, c.Container, c.Runtime, c.Remote = "docker-ab.scope", "ab", "docker", netip.MustParseAddrPort("172.17.0.2:40001")
+	})
+	nested := but(func(c *caller.Caller) { c.Container = "ab/cd" })
+	pod := but(func(c *caller.Caller) {
+		c.UID, c.Unit, c.Container, c.Pod = caller.ID{}, "docker-ab.scope", "ab", "shop/api"
+	})
 	for _, c := range []struct {
 		name string
 		rule policy.Rule
@@ -75,6 +86,54 @@ func TestWhomARuleMatches(t *testing.T) {
 		{"not with another uid", policy.Rule{Listeners: []string{"host"}, UIDs: []uint32{1001}, Users: []string{"app"}, Groups: []string{"backup"}}, app, false},
 		{"not with another user", policy.Rule{Listeners: []string{"host"}, UIDs: []uint32{1000}, Users: []string{"root"}, Groups: []string{"backup"}}, app, false},
 		{"not with another group", policy.Rule{Listeners: []string{"host"}, UIDs: []uint32{1000}, Users: []string{"app"}, Groups: []string{"wheel"}}, app, false},
+		{"a unit", policy.Rule{Units: globs("app.service")}, unit, true},
+		{"a unit of a pattern", policy.Rule{Units: globs("web-*.service", "app*.service")}, unit, true},
+		{"a unit by one pattern of several", policy.Rule{Units: globs("app", "app.*e", "pp.service")}, unit, true},
+		{"not a part of the name of a unit", policy.Rule{Units: globs("app", "pp.service", "app.service?", "App.service", "app.servic")}, unit, false},
+		{"no unit for a caller without one", policy.Rule{Units: globs("*")}, app, false},
+		{"a unit and a user", policy.Rule{Units: globs("app.service"), Users: []string{"app"}}, unit, true},
+		{"not another user in that unit", policy.Rule{Units: globs("app.service"), Users: []string{"root"}}, unit, false},
+		{"not that user in another unit", policy.Rule{Units: globs("web.service"), Users: []string{"app"}}, unit, false},
+		{"a unit's name with a backslash, as it is", policy.Rule{Units: globs(`a\x2db.service`)}, but(func(c *caller.Caller) { c.Unit = `a\x2db.service` }), true},
+
+		{"a container", policy.Rule{Containers: globs("ab")}, boxed, true},
+		{"any container", policy.Rule{Containers: globs("*")}, boxed, true},
+		{"no container for a process of the host", policy.Rule{Containers: globs("*", "*/*")}, unit, false},
+		{"not a container inside of one", policy.Rule{Containers: globs("*", "ab", "cd")}, nested, false},
+		{"a container inside of one, by both names", policy.Rule{Containers: globs("ab/*")}, nested, true},
+		{"a container and its uid", policy.Rule{Containers: globs("ab"), UIDs: []uint32{1000}}, boxed, true},
+		{"a container's unit and its user", policy.Rule{Units: globs("docker-*.scope"), Users: []string{"app"}}, boxed, true},
+		{"not that container as another uid", policy.Rule{Containers: globs("ab"), UIDs: []uint32{0}}, boxed, false},
+		{"no user's container for the user", policy.Rule{Users: []string{"app"}}, boxed, false},
+		{"no user's container for the uid", policy.Rule{UIDs: []uint32{1000}}, boxed, false},
+		{"no user's container for the group", policy.Rule{Groups: []string{"app"}}, boxed, false},
+		{"no user's container for the user from there", policy.Rule{Users: []string{"app"}, Listeners: []string{"host"}, Sources: nets("172.17.0.0/16")}, boxed, false},
+		{"no user's container for any, when it asks for the user as well", policy.Rule{Users: []string{"app"}, Any: true}, boxed, false},
+		{"any: a container as well", policy.Rule{Any: true}, boxed, true},
+		{"a listener alone: a container as well", policy.Rule{Listeners: []string{"host"}}, boxed, true},
+
+		{"a source", policy.Rule{Sources: nets("10.0.0.0/8", "172.17.0.2/32")}, boxed, true},
+		{"a source, not masked", policy.Rule{Sources: nets("172.17.255.255/16")}, boxed, true},
+		{"not another source", policy.Rule{Sources: nets("172.17.0.3/32", "172.18.0.0/16", "::/0")}, boxed, false},
+		{"a source with a zone", policy.Rule{Sources: nets("fe80::/10")}, but(func(c *caller.Caller) { c.Remote = netip.MustParseAddrPort("[fe80::1%br0]:1") }), true},
+		{"no source for a caller from nowhere", policy.Rule{Sources: nets("0.0.0.0/0", "::/0")}, app, false},
+
+		{"a pod", policy.Rule{Pods: globs("shop/api")}, pod, true},
+		{"every pod of a namespace", policy.Rule{Pods: globs("shop/*")}, pod, true},
+		{"not another pod", policy.Rule{Pods: globs("shop", "api", "*", "shop/ap", "other/*")}, pod, false},
+		{"no pod for a caller who is none", policy.Rule{Pods: globs("*/*", "*")}, app, false},
+		{"any: a pod without a uid as well", policy.Rule{Any: true}, pod, true},
+		{"a listener alone: a pod without a uid as well", policy.Rule{Listeners: []string{"host"}}, pod, true},
+		{"no uid of a pod without one", policy.Rule{Pods: globs("shop/api"), UIDs: []uint32{0, 1000}}, pod, false},
+		{"no user of a pod without a uid", policy.Rule{Pods: globs("shop/api"), Users: []string{"app"}}, pod, false},
+		{"no group of a pod without a uid", policy.Rule{Pods: globs("shop/api"), Groups: []string{"app"}}, pod, false},
+		{"no unit of a pod without a uid", policy.Rule{Units: globs("*")}, pod, false},
+		{"no container of a pod without a uid", policy.Rule{Containers: globs("*")}, pod, false},
+		{"a pod and its uid", policy.Rule{Pods: globs("shop/api"), UIDs: []uint32{1000}}, but(func(c *caller.Caller) { c.Pod = "shop/api" }), true},
+		{"no pod for the user", policy.Rule{Users: []string{"app"}}, but(func(c *caller.Caller) { c.Pod = "shop/api" }), false},
+
+		{"nothing by globs that are empty", policy.Rule{Units: make([]policy.Glob, 1)}, unit, false},
+		{"nothing by a fact that is not known, with a glob that is empty", policy.Rule{Units: make([]policy.Glob, 1)}, app, false},
 		{"nobody without a fact", policy.Rule{}, app, false},
 		{"nobody without a fact, not even root", policy.Rule{}, root, false},
 	} {
@@ -111,16 +170,82 @@ func TestUnknownCallerMatchesNothing(t *testing.T) {
 		{Name: "uid", UIDs: []uint32{0, 1<<32 - 1, 65534}, Roles: []string{"a"}},
 		{Name: "user", Users: []string{"app", ""}, Roles: []string{"a"}},
 		{Name: "group", Groups: []string{"app", ""}, Roles: []string{"a"}},
+		{Name: "unit", Units: globs("*"), Roles: []string{"a"}},
+		{Name: "container", Containers: globs("*", "*/*"), Roles: []string{"a"}},
+		{Name: "pod", Pods: globs("*", "*/*"), Roles: []string{"a"}},
+		{Name: "source", Sources: nets("0.0.0.0/0", "::/0"), Roles: []string{"a"}},
 		{Name: "nothing", Roles: []string{"a"}},
 	}
 	for name, who := range map[string]caller.Caller{
 		"altogether":  {},
 		"but the uid": but(func(c *caller.Caller) { c.UID, c.Cgroup, c.Inode = caller.ID{}, 4711, 4711 }),
+		"but his place": but(func(c *caller.Caller) {
+			c.UID, c.Unit, c.Slice, c.Container, c.Runtime = caller.ID{}, "app.service", "system.slice", "ab", "docker"
+			c.Remote = netip.MustParseAddrPort("172.17.0.2:40001")
+		}),
 	} {
 		if got := p.Decide(who); !equal(got, policy.Decision{}) {
 			t.Errorf("a caller who is unknown %s: %+v", name, got)
 		}
 	}
+}
+
+func nets(prefixes ...string) (all []netip.Prefix) {
+	for _, p := range prefixes {
+		all = append(all, netip.MustParsePrefix(p))
+	}
+	return all
+}
+
+func TestGlob(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		pattern, name string
+		want          bool
+	}{
+		{"app.service", "app.service", true}, {"app.service", "app_service", false}, {"app.service", "", false},
+		{"*", "a", true}, {"*", "", false}, {"*", "a/b", false}, {"*/*", "a/b", true}, {"*/*", "a/b/c", false}, {"a*", "a", true},
+		{"app-?.service", "app-1.service", true}, {"app-?.service", "app-12.service", false}, {"?", "/", false}, {"?", "\u00e9", true},
+		{"app-[1-3].service", "app-2.service", true}, {"app-[1-3].service", "app-4.service", false}, {"[^a]", "b", true}, {"[^a]", "a", false},
+		{`\*`, "*", true}, {`\*`, "a", false}, {`a\x2db`, "ax2db", true}, {`a\x2db`, `a\x2db`, true}, {`a\\x2db`, `a\x2db`, true},
+	} {
+		g, err := policy.NewGlob(c.pattern)
+		if err != nil {
+			t.Errorf("%q: %v", c.pattern, err)
+		} else if got := g.Match(c.name); got != c.want || g.String() != c.pattern {
+			t.Errorf("%v matches %q: %v, want %v", g, c.name, got, c.want)
+		}
+	}
+	for _, bad := range []string{"", "[", "[]", "[a", "a[", "[a-]", `\`, `a\`, "[a-b-c]"} {
+		if g, err := policy.NewGlob(bad); !errors.Is(err, policy.ErrPattern) || g != (policy.Glob{}) || g.Match("a") || g.Match("") {
+			t.Errorf("%q is the pattern %+v, %v", bad, g, err)
+		}
+		if all, err := policy.NewGlobs("a", bad); !errors.Is(err, policy.ErrPattern) || all != nil {
+			t.Errorf("a and %q are the patterns %v, %v", bad, all, err)
+		}
+	}
+}
+
+func FuzzNewGlob(f *testing.F) {
+	for _, p := range []string{"", "*", "app-*.service", "[a-c]?", "[", `\`, "[]a]", "[^]", "a[b-", "\xff", "*[", "a*b*c*d"} {
+		f.Add(p, "app-1.service")
+	}
+	f.Fuzz(func(t *testing.T, pattern, name string) {
+		g, err := policy.NewGlob(pattern)
+		if err != nil {
+			if g.Match(name) || g.Match(pattern) {
+				t.Errorf("%q is no pattern and matches", pattern)
+			}
+			return
+		}
+		want, err := path.Match(pattern, name)
+		if err != nil {
+			t.Errorf("%q is a pattern by itself and none for %q: %v", pattern, name, err)
+		}
+		if got := g.Match(name); got != (name != "" && (want || name == pattern)) {
+			t.Errorf("%q matches %q: %v", pattern, name, got)
+		}
+	})
 }
 
 func TestFirstMatchDecides(t *testing.T) {
@@ -167,17 +292,22 @@ func many(n int) policy.Policy {
 	p := make(policy.Policy, n)
 	for i := range p {
 		p[i] = policy.Rule{Name: fmt.Sprintf("rule %d", i+1), Listeners: []string{"host", "docker"}, UIDs: []uint32{7, 1000}, Users: []string{"root", "app"},
-			Groups: []string{"wheel", fmt.Sprintf("group-%d", i)}, Roles: []string{"role"}}
+			Groups: []string{"wheel", fmt.Sprintf("group-%d", i)}, Units: globs("web-*.service", "app-*.service"), Sources: nets("10.0.0.0/8", "127.0.0.0/8"), Roles: []string{"role"}}
 	}
 	p[n-1].Groups = []string{"backup"}
 	return p
 }
 
+// busy is app, with all facts that many asks for.
+var busy = but(func(c *caller.Caller) {
+	c.Unit, c.Remote = "app-1.service", netip.MustParseAddrPort("127.0.0.1:40001")
+})
+
 func TestDecidingAllocatesNothing(t *testing.T) {
 	for _, n := range []int{1, 1000} {
 		p := many(n)
 		var got policy.Decision
-		if allocs := testing.AllocsPerRun(100, func() { got = p.Decide(app) }); allocs != 0 {
+		if allocs := testing.AllocsPerRun(100, func() { got = p.Decide(busy) }); allocs != 0 {
 			t.Errorf("%d rules: %v allocations, want none", n, allocs)
 		}
 		if want := fmt.Sprintf("rule %d", n); got.Rule != want {
@@ -192,7 +322,7 @@ func BenchmarkDecide(b *testing.B) {
 			p := many(n)
 			b.ReportAllocs()
 			for b.Loop() {
-				if len(p.Decide(app).Roles) != 1 {
+				if len(p.Decide(busy).Roles) != 1 {
 					b.Fatal("no role")
 				}
 			}

@@ -153,11 +153,7 @@ func (e *Enricher) meaningless(uid uint32) bool {
 
 // ask makes all checks but the one of the uid.
 func (e *Enricher) ask(ctx context.Context, c caller.Conn) (owner, error) {
-	if c.Raw == nil {
-		return owner{}, ErrNoSocket
-	}
-	q := question{client: c.Remote, server: c.Local}
-	if err := q.valid(); err != nil {
+	if err := valid(c); err != nil {
 		return owner{}, err
 	}
 	var talk *conversation
@@ -175,6 +171,12 @@ func (e *Enricher) ask(ctx context.Context, c caller.Conn) (owner, error) {
 		return owner{}, ErrClosed
 	}
 	defer func() { e.pool <- talk }()
+	return talk.about(c)
+}
+
+// about makes all checks of an answer about the client of c, which is valid.
+func (talk *conversation) about(c caller.Conn) (owner, error) {
+	q := question{client: c.Remote, server: c.Local}
 	got, err := talk.ask(q)
 	if err != nil {
 		return owner{}, err
@@ -198,12 +200,14 @@ func (e *Enricher) ask(ctx context.Context, c caller.Conn) (owner, error) {
 // and what the client dialled.
 type question struct{ client, server netip.AddrPort }
 
-func (q question) valid() error {
+func valid(c caller.Conn) error {
 	switch {
-	case !q.client.IsValid() || !q.server.IsValid():
+	case c.Raw == nil:
+		return ErrNoSocket
+	case !c.Remote.IsValid() || !c.Local.IsValid():
 		return fmt.Errorf("%w: it has no addresses", ErrNoSocket)
-	case q.client.Addr().Is4() != q.server.Addr().Is4():
-		return fmt.Errorf("%w: it goes from %v to %v, of another family", ErrNoSocket, q.client, q.server)
+	case c.Remote.Addr().Is4() != c.Local.Addr().Is4():
+		return fmt.Errorf("%w: it goes from %v to %v, of another family", ErrNoSocket, c.Remote, c.Local)
 	}
 	return nil
 }

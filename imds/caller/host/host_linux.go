@@ -81,7 +81,7 @@ func (c *conversation) ask(q question) (answer, error) {
 func (c *conversation) exchange() (n int, err error) {
 	// With a timeout set, the kernel does not go on after a signal by itself.
 	for {
-		n, err = unix.Write(c.fd, c.request[:])
+		_, err = unix.Write(c.fd, c.request[:])
 		if !errors.Is(err, unix.EINTR) {
 			break
 		}

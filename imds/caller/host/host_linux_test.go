@@ -581,3 +581,41 @@ func BenchmarkIdentify(b *testing.B) {
 		})
 	}
 }
+
+// An Inquiry is about the namespace that it was opened in, once.
+func TestInquiry(t *testing.T) {
+	e := newEnricher(t)
+	s := listen(t, metadataV4+":0")
+	cl := dial(t, "", s.addr())
+	_, c := s.accept()
+	before := descriptors(t)
+	i, err := e.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var who caller.Caller
+	if err := i.Enrich(c, &who); err != nil || who.Inode != cl.inode() || who.UID != caller.NewID(uint32(os.Geteuid())) || who.Cgroup == 0 {
+		t.Errorf("got %+v, %v, want uid %d and inode %d", who, err, os.Geteuid(), cl.inode())
+	}
+	if who.User != "" || who.Groups != nil {
+		t.Errorf("it has names of this host: %+v", who)
+	}
+	if err := i.Enrich(c, &who); !errors.Is(err, host.ErrClosed) {
+		t.Errorf("the second time: %v, want %v", err, host.ErrClosed)
+	}
+	i.Close()
+	i.Close()
+	if after := descriptors(t); after != before {
+		t.Errorf("%d descriptors are open, %d were before", after, before)
+	}
+	for what, bad := range map[string]caller.Conn{"not a socket": {Local: c.Local, Remote: c.Remote}, "no addresses": {Raw: c.Raw}} {
+		i, err := e.Open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := i.Enrich(bad, &who); !errors.Is(err, host.ErrNoSocket) {
+			t.Errorf("about %s: %v, want %v", what, err, host.ErrNoSocket)
+		}
+		i.Close()
+	}
+}

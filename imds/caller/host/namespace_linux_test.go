@@ -346,14 +346,10 @@ func play(part []string) error {
 	case "vanish": // TO: one connection after the other, each closed at once
 		to := netip.MustParseAddrPort(part[1])
 		fmt.Println("ok")
-		for {
-			fd, err := connect(unix.IPPROTO_TCP, "", to, false)
-			if err != nil {
-				return nil // the server has gone
-			}
+		for fd, err := connect(unix.IPPROTO_TCP, "", to, false); err == nil; fd, err = connect(unix.IPPROTO_TCP, "", to, false) {
 			_, _ = unix.Write(fd, []byte("GET / HTTP/1.1\r\n\r\n"))
 			_ = unix.Close(fd)
-		}
+		} // until the server has gone
 	case "enrich": // TRUST: who is at the other end of descriptor 3?
 		c, err := net.FileConn(os.NewFile(3, "connection"))
 		if err != nil {
