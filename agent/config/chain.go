@@ -20,27 +20,106 @@ func (s setting) or(t setting) setting {
 	return t
 }
 
-// A use is how a role is come by. What it inherits is filled in.
+// A way is how the session of a role is made.
+type way int
+
+const (
+	assumed   way = iota // by STS, in a call that is signed with what the source or the role above gives
+	federated            // by STS, in a call that has a token in place of a signature, and few parameters
+	given                // by another service than STS
+	passed               // by the source: its credential is the role's, without a call
+)
+
+// A use is one way in which a role is come by. What it inherits is filled in.
 type use struct {
 	name             string
-	kind             string // of the source at the beginning of the chain
-	parent           *use   // that it is assumed from; nil for a role from the source
-	depth            int    // 1 for a role from the source
-	region, endpoint setting
-	passes           bool // a program's credential is the role's, without a call
-	open             bool // while it is resolved
-	broken           bool // the chain does not lead to a source: there is a fault about that
+	from             string // key path of the source at the beginning of the chain
+	source           Source
+	parent           *use // that it is assumed from; nil for a role from the source
+	depth            int  // 1 for a role from the source
+	way              way
+	region, endpoint setting // of STS
+	broken           bool    // it does not lead to a source: there is a fault about that
 }
 
-// aws tells whether AWS gives the role.
+// aws tells whether AWS gives the role. Vault may have it from anybody.
 func (u *use) aws() bool {
-	_, is := awsEndpoint(u.endpoint.value)
-	return is
+	at := u.endpoint.value
+	if u.way == given {
+		at = u.source.Endpoint
+	}
+	_, is := awsEndpoint(at)
+	return is && (u.way != given || u.source.Kind != "vault")
 }
 
-// federated tells whether a token is exchanged for the role, in a call that
-// has no signature and few parameters.
-func (u *use) federated() bool { return u.parent == nil && u.kind == "web-identity" }
+// place is the region where the session is made, "" where that is not known.
+func (u *use) place() setting {
+	switch {
+	case u.way != given:
+		return u.region
+	case u.source.Kind == "roles-anywhere":
+		return setting{u.source.place(), u.from + ".trust_anchor_arn"}
+	}
+	return setting{u.source.place(), u.from + ".identity_pool_id"}
+}
+
+// fixed tells whether the role may be without an ARN.
+func (u *use) fixed() bool {
+	switch {
+	case u.parent != nil:
+	case u.source.Kind == "roles-anywhere" || u.source.Kind == "saml" || u.source.Kind == "cognito" && u.way == federated:
+		return false
+	case u.way == given || u.way == passed:
+		return true
+	}
+	return !u.aws()
+}
+
+// idle are the keys of a role that would have no effect, why, and what to do.
+func (u *use) idle() (keys, why, hint string) {
+	const token, all = "external_id source_identity tags transitive_tags", "policy policy_arns external_id source_identity tags transitive_tags"
+	switch kind := u.source.Kind; {
+	case u.way == passed && kind == "instance":
+		return all + " duration session_name", "without an arn the session is the instance's own", "take it out, or write the arn of a role to assume with what the instance has"
+	case u.way == passed:
+		return all + " duration session_name", "without an arn the program makes the session", "take it out, or write the arn of a role to assume with what the program gives"
+	case u.way == federated && kind == "saml":
+		return token + " session_name", "STS takes none with a SAML response", "take it out; name, tags and source identity are attributes of the response"
+	case u.way == federated:
+		return token, "STS takes none with a web identity", "take it out; tags and source identity are claims of the token"
+	case u.way == given && kind == "roles-anywhere":
+		keys = all + " region endpoint"
+		if !u.source.AcceptSessionName {
+			keys += " session_name"
+		}
+		return keys, "IAM Roles Anywhere takes none", "take it out; the profile has policies, and says with accept_session_name in " + u.from + " whether there is a name"
+	case u.way == given && kind == "vault":
+		return all + " region endpoint", "Vault takes none", "take it out; the Vault role has them"
+	case u.way == given:
+		return all + " region endpoint session_name", "the enhanced flow takes none", "take it out; with flow = 'basic' in " + u.from + " there is a session name, and policies"
+	}
+	return "", "", ""
+}
+
+// wayFrom is how a role is made of what a source gives.
+func wayFrom(s Source, arn bool) way {
+	switch s.Kind {
+	case "web-identity", "saml":
+		return federated
+	case "cognito":
+		if s.Flow == "basic" {
+			return federated
+		}
+		return given
+	case "roles-anywhere", "vault":
+		return given
+	case "process", "instance":
+		if !arn {
+			return passed
+		}
+	}
+	return assumed
+}
 
 // mostRoles is how long a chain may be.
 const mostRoles = 4
@@ -53,55 +132,84 @@ func (k *checker) inherit() {
 	}
 	up := &k.c.Upstream
 	for name, s := range k.c.Sources {
-		s.Region, s.Endpoint = cmp.Or(s.Region, up.Region), cmp.Or(s.Endpoint, up.Endpoint)
-		s.CAFile, s.Proxy = cmp.Or(s.CAFile, up.CAFile), cmp.Or(s.Proxy, up.Proxy)
+		if asksSTS(s.Kind) {
+			s.Region, s.Endpoint = cmp.Or(s.Region, up.Region), cmp.Or(s.Endpoint, up.Endpoint)
+		}
+		if s.Kind != "instance" { // which is no further than the next hop
+			s.CAFile, s.Proxy = cmp.Or(s.CAFile, up.CAFile), cmp.Or(s.Proxy, up.Proxy)
+		}
 		k.c.Sources[name] = s
 	}
 }
 
-// resolve follows from; below are the roles that it has come from.
-func (k *checker) resolve(name string, below []string) *use {
-	if u := k.uses[name]; u != nil {
-		if u.open {
-			circle := append(below[slices.Index(below, name):], name)
-			k.fault("role."+name+".from", "goes in a circle: "+strings.Join(circle, " from "), "one of them must be from a source")
-			u.broken = true
-		}
-		return u
+// resolve follows from, and returns a use for each alternative; below are the
+// roles that it has come from.
+func (k *checker) resolve(name string, below []string) []*use {
+	if slices.Contains(below, name) {
+		circle := append(slices.Clone(below[slices.Index(below, name):]), name)
+		k.fault("role."+name+".from", "goes in a circle: "+strings.Join(circle, " from "), "one of them must be from a source")
+		return nil
 	}
+	if uses, done := k.uses[name]; done {
+		return uses
+	}
+	r := k.c.Roles[name]
+	var uses []*use
+	for i, from := range r.From.Each() {
+		at := "role." + name + ".from"
+		if len(r.From.names) > 1 {
+			at = fmt.Sprintf("%s[%d]", at, i)
+		}
+		uses = append(uses, k.use(name, from, at, append(slices.Clone(below), name)))
+	}
+	if len(uses) == 0 {
+		uses = append(uses, &use{name: name, broken: true})
+	}
+	k.uses[name] = uses
+	return uses
+}
+
+// use is what becomes of one alternative, which stands at from.
+func (k *checker) use(name string, alternative From, from string, below []string) *use {
 	r, at := k.c.Roles[name], "role."+name
-	u := &use{name: name, open: true}
-	k.uses[name] = u
-	above, isRole := r.From.Role()
-	source, isSource := r.From.Source()
+	u := &use{name: name}
+	above, isRole := alternative.Role()
+	source, isSource := alternative.Source()
 	_, hasRole := k.c.Roles[above]
 	s, hasSource := k.c.Sources[source]
 	switch {
 	case isRole && hasRole:
-		u.parent = k.resolve(above, append(below, name))
-		u.broken = u.broken || u.parent.broken
-		u.kind, u.depth, u.region, u.endpoint = u.parent.kind, u.parent.depth+1, u.parent.region, u.parent.endpoint
+		parents := k.resolve(above, below)
+		u.broken = len(parents) == 0
+		for i, p := range parents {
+			if u.broken, u.depth = u.broken || p.broken, max(u.depth, p.depth+1); i == 0 {
+				u.parent, u.from, u.source, u.region, u.endpoint = p, p.from, p.source, p.region, p.endpoint
+			}
+		}
 	case isSource && hasSource:
-		from := "source." + source
-		u.broken = s.Kind == "" || k.spoilt[from+".kind"] || k.spoilt[from+".endpoint"] || k.spoilt["upstream.endpoint"]
-		u.kind, u.depth = s.Kind, 1
-		u.region = setting{s.Region, from + ".region"}.or(setting{k.c.Upstream.Region, "upstream.region"})
-		u.endpoint = setting{s.Endpoint, from + ".endpoint"}.or(setting{k.c.Upstream.Endpoint, "upstream.endpoint"})
+		u.from, u.source, u.depth = "source."+source, s, 1
+		u.broken = s.Kind == "" || k.spoilt[u.from+".kind"] || k.spoilt[u.from+".endpoint"] || k.spoilt[u.from+".flow"] || k.spoilt["upstream.endpoint"]
+		u.way = wayFrom(s, r.ARN != "" || k.spoilt[at+".arn"])
+		u.region, u.endpoint = setting{k.c.Upstream.Region, "upstream.region"}, setting{k.c.Upstream.Endpoint, "upstream.endpoint"}
+		if asksSTS(s.Kind) {
+			u.region, u.endpoint = setting{s.Region, u.from + ".region"}.or(u.region), setting{s.Endpoint, u.from + ".endpoint"}.or(u.endpoint)
+		} else {
+			u.region = u.region.or(setting{s.place(), u.from})
+		}
 	default:
 		u.broken = true
 		switch {
 		case isRole:
-			k.dangling(at+".from", "role", above)
+			k.dangling(from, "role", above)
 		case isSource:
-			k.dangling(at+".from", "source", source)
+			k.dangling(from, "source", source)
 		}
 	}
-	u.open, u.broken = false, u.broken || k.spoilt[at+".endpoint"]
-	u.passes = u.parent == nil && u.kind == "process" && r.ARN == "" && !k.spoilt[at+".arn"]
+	u.broken = u.broken || k.spoilt[at+".endpoint"]
 	u.region = setting{r.Region, at + ".region"}.or(u.region)
 	u.endpoint = setting{r.Endpoint, at + ".endpoint"}.or(u.endpoint)
 	if u.depth == mostRoles+1 {
-		k.fault(at+".from", fmt.Sprintf("is a chain of %d roles", u.depth), fmt.Sprintf("%d are the most: take this one from a role that is nearer to the source", mostRoles))
+		k.fault(from, fmt.Sprintf("is a chain of %d roles", u.depth), fmt.Sprintf("%d are the most: take this one from a role that is nearer to the source", mostRoles))
 	}
 	return u
 }
@@ -127,8 +235,10 @@ func (k *checker) dangling(at, table, name string) {
 func (k *checker) sources() {
 	used := map[string]bool{}
 	for _, r := range k.c.Roles {
-		if s, ok := r.From.Source(); ok {
-			used[s] = true
+		for _, from := range r.From.Each() {
+			if s, ok := from.Source(); ok {
+				used[s] = true
+			}
 		}
 	}
 	for name, s := range k.c.Sources {
@@ -140,14 +250,17 @@ func (k *checker) sources() {
 		if !used[name] {
 			k.warn(at, "is not used: no role is from it", "")
 		}
+		k.source(at, &s)
 	}
 }
 
 func (k *checker) roles() {
 	used := map[string]bool{}
 	for _, r := range k.c.Roles {
-		if parent, ok := r.From.Role(); ok {
-			used[parent] = true
+		for _, from := range r.From.Each() {
+			if parent, ok := from.Role(); ok {
+				used[parent] = true
+			}
 		}
 	}
 	for _, rule := range k.c.Allow {
@@ -162,10 +275,12 @@ func (k *checker) roles() {
 			k.warn(at, "is not used: no rule gives it, and no role is from it", "name it in the roles of an [[allow]], or take it out")
 		}
 		k.tags(at, r)
-		k.arns(at, r, k.uses[name])
-		if u := k.uses[name]; !u.broken {
-			k.region(at, u)
-			k.session(at, r, u)
+		for _, u := range k.uses[name] {
+			k.arns(at, r, u)
+			if !u.broken {
+				k.region(at, u)
+				k.session(at, r, u)
+			}
 		}
 		if r.Policy != nil && r.Policy.File == "" {
 			r.Policy = nil // policy = {} is the default
@@ -180,18 +295,18 @@ func (k *checker) arns(at string, r Role, u *use) {
 	if !u.broken && u.aws() {
 		role, policy = awsRole, awsPolicy
 	}
-	m := role.FindStringSubmatch(r.ARN)
+	m, place := role.FindStringSubmatch(r.ARN), u.place()
 	switch {
 	case r.ARN == "":
-		if !u.broken && u.aws() && !u.passes && !k.spoilt[at+".arn"] {
+		if !u.broken && !u.fixed() && !k.spoilt[at+".arn"] {
 			k.fault(at+".arn", "is missing", "write arn = 'arn:aws:iam::ACCOUNT:role/NAME': only a program, or a server that is not AWS's, fixes the role by itself")
 		}
 	case strings.Contains(r.ARN, ":assumed-role/"):
 		k.fault(at+".arn", "is the ARN of a session", "write that of its role, like arn:aws:iam::111122223333:role/NAME")
 	case m == nil || len(r.ARN) > mostARN:
 		k.fault(at+".arn", "is no ARN of a role", "write it like arn:aws:iam::111122223333:role/NAME")
-	case role == awsRole && awsRegion.MatchString(u.region.value) && m[1] != partition(u.region.value):
-		k.fault(at+".arn", fmt.Sprintf("is in partition %s, and region %s in %s", m[1], u.region.value, partition(u.region.value)), "correct it, or "+u.region.at+": there is no way between partitions")
+	case role == awsRole && awsRegion.MatchString(place.value) && m[1] != partition(place.value):
+		k.fault(at+".arn", fmt.Sprintf("is in partition %s, and region %s in %s", m[1], place.value, partition(place.value)), "correct it, or "+place.at+": there is no way between partitions")
 	}
 	if len(r.PolicyARNs) > 10 {
 		k.fault(at+".policy_arns", fmt.Sprintf("has %d policies", len(r.PolicyARNs)), "STS takes 10")
@@ -210,13 +325,13 @@ func (k *checker) arns(at string, r Role, u *use) {
 
 // region checks the region of the calls for a role.
 func (k *checker) region(at string, u *use) {
-	if u.passes {
+	if u.way == given || u.way == passed {
 		return
 	}
 	named, aws := awsEndpoint(u.endpoint.value)
 	region := u.region.value
 	switch {
-	case region == "" && (aws || !u.federated()):
+	case region == "" && (aws || u.way != federated):
 		if !k.spoilt["upstream.region"] && !k.spoilt[at+".region"] { // else it may be there
 			k.fault("upstream.region", "is missing", "write the region whose STS is asked, such as 'eu-central-1': there is no default")
 		}
@@ -232,24 +347,21 @@ func (k *checker) region(at string, u *use) {
 
 // session checks what the upstream of a role can give.
 func (k *checker) session(at string, r Role, u *use) {
-	for _, s := range []struct {
-		key       string
-		is, token bool // token: that of a web identity says it
-	}{
-		{"duration", k.c.index.has(at + ".duration"), false},
-		{"session_name", k.c.index.has(at + ".session_name"), false},
-		{"policy", r.Policy != nil && r.Policy.File != "", false},
-		{"policy_arns", len(r.PolicyARNs) > 0, false},
-		{"external_id", r.ExternalID != "", true},
-		{"source_identity", r.SourceIdentity != "", true},
-		{"tags", len(r.Tags) > 0, true},
-		{"transitive_tags", len(r.TransitiveTags) > 0, true},
+	keys, why, hint := u.idle()
+	for key, is := range map[string]bool{
+		"duration":        k.c.index.has(at + ".duration"),
+		"session_name":    k.c.index.has(at + ".session_name"),
+		"policy":          r.Policy != nil && r.Policy.File != "",
+		"policy_arns":     len(r.PolicyARNs) > 0,
+		"external_id":     r.ExternalID != "",
+		"source_identity": r.SourceIdentity != "",
+		"tags":            len(r.Tags) > 0,
+		"transitive_tags": len(r.TransitiveTags) > 0,
+		"region":          r.Region != "",
+		"endpoint":        r.Endpoint != "",
 	} {
-		switch {
-		case s.is && u.passes:
-			k.fault(at+"."+s.key, "would have no effect: without an arn the program makes the session", "take it out, or write the arn of a role to assume with what the program gives")
-		case s.is && s.token && u.federated():
-			k.fault(at+"."+s.key, "would have no effect: STS takes none with a web identity", "take it out; tags and source identity are claims of the token")
+		if is && slices.Contains(strings.Fields(keys), key) {
+			k.fault(at+"."+key, "would have no effect: "+why, hint)
 		}
 	}
 	for p := u.parent; p != nil; p = p.parent {
@@ -266,7 +378,11 @@ func (k *checker) session(at string, r Role, u *use) {
 		}
 	}
 	switch d := time.Duration(r.Duration); {
-	case k.spoilt[at+".duration"] || u.passes:
+	case k.spoilt[at+".duration"] || u.way == passed:
+	case u.way == given && u.source.Kind == "cognito":
+		if d != time.Hour {
+			k.fault(at+".duration", fmt.Sprintf("%v cannot be had: a session of the enhanced flow lasts 1h", r.Duration), "take it out, or write flow = 'basic' in "+u.from)
+		}
 	case u.aws() && d < 15*time.Minute:
 		k.fault(at+".duration", fmt.Sprintf("%v is too short for AWS", r.Duration), "write '15m' or more")
 	case u.aws() && u.parent != nil && d > time.Hour:

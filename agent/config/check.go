@@ -8,6 +8,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/pelletier/go-toml/v2/unstable"
 )
 
 // A checker looks at what concerns more than one key. It says nothing about a
@@ -15,13 +17,13 @@ import (
 type checker struct {
 	d      *decoder
 	c      *Config
-	spoilt map[string]bool // the key paths with faults, and the tables around them
-	uses   map[string]*use // by the names of roles
+	spoilt map[string]bool   // the key paths with faults, and the tables around them
+	uses   map[string][]*use // by the names of roles: one for each alternative
 }
 
 // check completes c and adds what is wrong with it to the faults of d.
 func check(d *decoder, c *Config) {
-	k := &checker{d, c, map[string]bool{}, map[string]*use{}}
+	k := &checker{d, c, map[string]bool{}, map[string][]*use{}}
 	for _, f := range d.faults {
 		k.spoil(f.Key)
 	}
@@ -66,8 +68,12 @@ func (k *checker) name(at, text string) {
 	}
 }
 
-// defaultAddress is where every SDK looks.
-var defaultAddress = HostPort{netip.MustParseAddrPort("169.254.169.254:80")}
+// defaultAddresses are where every SDK looks.
+var defaultAddresses = map[string][]HostPort{
+	"imds": {{netip.MustParseAddrPort("169.254.169.254:80")}},
+	"ecs":  {{netip.MustParseAddrPort("169.254.170.2:80")}},
+	"eks":  {{netip.MustParseAddrPort("169.254.170.23:80")}, {netip.MustParseAddrPort("[fd00:ec2::23]:80")}},
+}
 
 // bound is an address of a listener.
 type bound struct {
@@ -77,8 +83,12 @@ type bound struct {
 
 func (k *checker) listeners() {
 	if !k.c.index.has("listener") {
-		l := Listener{Name: "host", Kind: "imds"}
-		(&decoder{}).table(newTable("listener[0]", spot{}, implied), reflect.ValueOf(&l).Elem(), "listener")
+		var l Listener
+		n := newTable("listener[0]", spot{}, implied)
+		for key, text := range map[string]string{"name": "host", "kind": "imds"} {
+			n.add(key, &node{kind: unstable.String, text: text})
+		}
+		(&decoder{}).table(n, reflect.ValueOf(&l).Elem(), "listener")
 		k.c.Listeners = []Listener{l}
 	}
 	var all []bound
@@ -92,7 +102,7 @@ func (k *checker) listeners() {
 			continue
 		}
 		if len(l.Address) == 0 && !k.spoilt[at+".address"] {
-			l.Address = []HostPort{defaultAddress}
+			l.Address = defaultAddresses[l.Kind]
 		}
 		for j, a := range l.Address {
 			if item := fmt.Sprintf("%s.address[%d]", at, j); !k.spoilt[item] {
@@ -232,7 +242,14 @@ func (k *checker) given(at string, r *Allow) {
 
 // covers tells whether r takes every caller whom the later rule means.
 func (r *Allow) covers(later *Allow) bool {
-	return !r.AuditOnly && within(r.User, later.User) && within(r.UID, later.UID) && within(r.Group, later.Group) && within(r.Listener, later.Listener)
+	// A rule about users means processes of the host: those in containers and
+	// pods are left to the rules that name them.
+	host := len(r.User)+len(r.UID)+len(r.Group) > 0 && len(r.Unit)+len(r.Container)+len(r.Pod) == 0
+	if host && len(later.Unit)+len(later.Container)+len(later.Pod) > 0 {
+		return false
+	}
+	return !r.AuditOnly && within(r.User, later.User) && within(r.UID, later.UID) && within(r.Group, later.Group) && within(r.Listener, later.Listener) &&
+		within(r.Unit, later.Unit) && within(r.Container, later.Container) && within(r.Pod, later.Pod) && within(r.Source, later.Source)
 }
 
 // within tells whether a fact is no narrower than the one of the later rule.
@@ -260,6 +277,13 @@ func (k *checker) metadata() {
 	m := &k.c.Metadata
 	if m.UserData != nil && m.UserData.File == "" {
 		m.UserData = nil
+	}
+	if m.Events != nil {
+		for i, e := range m.Events.Scheduled {
+			if at := fmt.Sprintf("metadata.events.scheduled[%d].not_after", i); !e.NotAfter.IsZero() && e.NotAfter.Before(e.NotBefore.Time) && !k.spoilt[at] {
+				k.fault(at, "is before not_before", "")
+			}
+		}
 	}
 	region := setting{m.Region, "metadata.region"}.or(setting{k.c.Upstream.Region, "upstream.region"})
 	if m.AvailabilityZone != "" && region.value != "" && !strings.HasPrefix(m.AvailabilityZone, region.value) {

@@ -2,10 +2,11 @@
 //
 // The structs are the manual: beside its TOML name, a field's tags say which
 // kinds of table have it (kinds), what it is when absent (default), what to
-// write when it must not be absent (need), and what it may be (oneof, between,
-// form). One reader, in decode.go, goes by them; what concerns more than one
-// key is in check.go, and what concerns roles and what they are from in
-// chain.go.
+// write when it must not be absent (need, which needed keeps to some kinds),
+// and what it may be (oneof, between, form). One reader, in decode.go, goes by
+// them; what concerns more than one key is in check.go, what concerns sources
+// in source.go and assertion.go, and what concerns roles and what they are from
+// in chain.go.
 //
 // # Why not
 //
@@ -18,6 +19,8 @@
 // operator has to search. Not AWS profiles: they have no positions, ignore
 // unknown keys in silence, and end in our own address.
 package config
+
+import "net/netip"
 
 // A Config is one parsed and checked file with its drop-ins. Defaults are
 // filled in. The documentation of each field is its line in the packaged
@@ -83,11 +86,21 @@ type Listener struct {
 	Ingress       *string    `toml:"ingress" default:"lo" form:"ingress"` // device that packets must arrive on; "" only with loopback addresses
 	ManageAddress *bool      `toml:"manage_address" default:"true"`       // add the addresses to link, and take them off at exit
 	Link          string     `toml:"link" default:"lo" form:"device"`     // link that carries the addresses
-	Tokens        string     `toml:"tokens" default:"required" oneof:"required credentials optional"`
+	Tokens        string     `toml:"tokens" kinds:"imds" default:"required" oneof:"required credentials optional"`
 	StrictHeaders *bool      `toml:"strict_headers" default:"true"`
-	HopLimit      int        `toml:"hop_limit" default:"1" between:"1 64"` // IP TTL of token responses
-	AllowShadow   bool       `toml:"allow_shadow"`                         // default false
-	Redirect      bool       `toml:"redirect"`                             // default false
+	HopLimit      int        `toml:"hop_limit" kinds:"imds" default:"1" between:"1 64"` // IP TTL of token responses
+	AllowShadow   bool       `toml:"allow_shadow"`                                      // default false
+	Redirect      bool       `toml:"redirect"`                                          // default false
+
+	Authorization *Ref         `toml:"authorization" kinds:"ecs"` // what clients must send in the header of that name; default nothing
+	EKS           *PodIdentity `toml:"eks" kinds:"eks" need:"write eks = { issuer = '…', jwks_file = '…' }"`
+}
+
+// PodIdentity says whose service account tokens a listener of kind eks takes.
+type PodIdentity struct {
+	Issuer   string `toml:"issuer" need:"write the issuer exactly as its tokens name it" form:"word"`
+	JWKSFile string `toml:"jwks_file" need:"name a file with the issuer's keys: what /openid/v1/jwks of the API server answers" form:"path"` // read again at each refresh
+	Audience string `toml:"audience" default:"pods.eks.amazonaws.com" form:"word"`
 }
 
 // Metadata is what the tree says; what is absent is derived from the host.
@@ -98,9 +111,37 @@ type Metadata struct {
 	InstanceType     string            `toml:"instance_type" form:"word"`
 	AccountID        string            `toml:"account_id" form:"account"` // 12 digits
 	ImageID          string            `toml:"image_id" form:"word"`
-	UserData         *File             `toml:"user_data"` // nil without one
+	Hostname         string            `toml:"hostname" form:"word"` // default the host's own, with its domain
+	UserData         *File             `toml:"user_data"`            // nil without one
+	SiteKey          *Ref              `toml:"site_key"`             // signs the identity document; default one that is made in the state directory
+	LifecycleState   string            `toml:"lifecycle_state" oneof:"InService Standby Terminated Stopped Hibernated Warmed:Stopped Warmed:Running Warmed:Hibernated Warmed:Terminated"`
+	Spot             *Spot             `toml:"spot"`   // default none
+	Events           *Events           `toml:"events"` // default none
 	Tags             map[string]string `toml:"tags"`
 	Extra            map[string]string `toml:"extra"` // verbatim leaves below meta-data/
+}
+
+// Spot announces that the host will be taken away.
+type Spot struct {
+	Action string    `toml:"action" need:"write hibernate, stop or terminate" oneof:"hibernate stop terminate"`
+	Time   Timestamp `toml:"time" need:"write when, like '2026-01-02T03:04:05Z'"`
+}
+
+// Events are announced maintenance and advice.
+type Events struct {
+	Rebalance Timestamp `toml:"rebalance"` // default none
+	Scheduled []Event   `toml:"scheduled"` // default an empty list
+	History   []Event   `toml:"history"`   // default an empty list
+}
+
+// Event is one of maintenance.
+type Event struct {
+	Code        string    `toml:"code" need:"write what will be done, like system-reboot" oneof:"instance-reboot system-reboot system-maintenance instance-retirement instance-stop"`
+	ID          string    `toml:"id" form:"word"`
+	Description string    `toml:"description" form:"word"`
+	NotBefore   Timestamp `toml:"not_before" need:"write when, like '2026-01-02T03:04:05Z'"`
+	NotAfter    Timestamp `toml:"not_after"` // default open
+	State       string    `toml:"state" default:"active" oneof:"active completed canceled"`
 }
 
 // File refers to a file by path.
@@ -108,38 +149,12 @@ type File struct {
 	File string `toml:"file" form:"path"` // absolute once parsed
 }
 
-// Source is where this host's own identity comes from. Kind decides which of
-// the other keys a source may have.
-type Source struct {
-	Kind string `toml:"kind" need:"write kind = 'static', 'process' or 'web-identity'" oneof:"static process web-identity saml roles-anywhere cognito vault instance"`
-
-	AccessKeyID     *Text `toml:"access_key_id" kinds:"static" need:"write the access key id, or a reference to it"`
-	SecretAccessKey *Ref  `toml:"secret_access_key" kinds:"static" need:"write { file = '…' }, { env = '…' } or { credential = '…' }"`
-	SessionToken    *Ref  `toml:"session_token" kinds:"static"` // for keys that are temporary themselves
-
-	Command []string  `toml:"command" kinds:"process" need:"write command = ['/path/to/program', 'argument']" form:"argv"` // argv, absolute path first, no shell
-	Timeout *Duration `toml:"timeout" kinds:"process" between:"1s 5m"`                                                     // of the command; default 60s
-
-	Assertion *Assertion `toml:"assertion" kinds:"web-identity" need:"write assertion = { file = '…' } or { command = ['…'] }"`
-
-	Region   string `toml:"region" kinds:"static web-identity" form:"region"`     // default upstream.region
-	Endpoint string `toml:"endpoint" kinds:"static web-identity" form:"endpoint"` // default upstream.endpoint
-	CAFile   string `toml:"ca_file" kinds:"static web-identity" form:"path"`      // default upstream.ca_file
-	Proxy    string `toml:"proxy" kinds:"static web-identity" form:"proxy"`       // default upstream.proxy
-}
-
-// Assertion is what the host shows to be believed: exactly one of its fields.
-type Assertion struct {
-	File    string   `toml:"file" form:"path"`    // absolute once parsed; read at each use
-	Command []string `toml:"command" form:"argv"` // argv, absolute path first, no shell
-}
-
 // Role is one role that callers can be given, or a step on the way to one.
 type Role struct {
-	ARN            string            `toml:"arn"` // may be absent where the upstream fixes the role
-	From           From              `toml:"from" need:"write from = 'source.NAME', or 'role.NAME' for a chain"`
-	Duration       SessionDuration   `toml:"duration" default:"1h" between:"1s 8760h"`              // 15m to 12h, 1h at most for a chain; all of it with an endpoint of one's own
-	SessionName    string            `toml:"session_name" default:"{hostname}" form:"session_name"` // template
+	ARN            string            `toml:"arn"`                                                                // may be absent where the upstream fixes the role
+	From           From              `toml:"from" need:"write from = 'source.NAME', or 'role.NAME' for a chain"` // a list: the next is tried when one is down or refuses
+	Duration       SessionDuration   `toml:"duration" default:"1h" between:"1s 8760h"`                           // 15m to 12h, 1h at most for a chain; all of it with an endpoint of one's own
+	SessionName    string            `toml:"session_name" default:"{hostname}" form:"session_name"`              // template
 	ExternalID     string            `toml:"external_id" form:"external_id"`
 	SourceIdentity string            `toml:"source_identity" form:"source_identity"` // template
 	Policy         *File             `toml:"policy"`                                 // nil without one
@@ -157,9 +172,25 @@ type Allow struct {
 	User      []string `toml:"user" form:"user"`                                                    // names in the host's user database
 	UID       []uint32 `toml:"uid"`                                                                 // not 65534 or 65535: the kernel's word for "unknown"
 	Group     []string `toml:"group" form:"user"`                                                   // names in the host's user database
+	Unit      []string `toml:"unit"`                                                                // patterns of path.Match for the unit by the name that systemctl shows
+	Container []string `toml:"container"`                                                           // patterns for the id, or the machine's name, of a container
+	Pod       []string `toml:"pod" form:"pod"`                                                      // patterns for namespace/serviceaccount of a verified token
+	Source    []Prefix `toml:"source"`                                                              // addresses that the caller comes from; the caller must be known all the same
 	Listener  []string `toml:"listener"`                                                            // names of listeners
 	Any       bool     `toml:"any"`                                                                 // every caller whom the kernel can name; alone but for listener
 	Roles     []string `toml:"roles" need:"write roles = ['NAME'], the names of tables below role"` // the first is the caller's own
 	Session   string   `toml:"session" default:"role" oneof:"role caller"`
 	AuditOnly bool     `toml:"audit_only"` // record what the rule would have decided, and go on
+}
+
+// Listens reports whether a listener has that address.
+func (c *Config) Listens(at netip.AddrPort) bool {
+	for _, l := range c.Listeners {
+		for _, a := range l.Address {
+			if a.AddrPort == at {
+				return true
+			}
+		}
+	}
+	return false
 }

@@ -39,7 +39,7 @@ func TestDefaults(t *testing.T) {
 		}}, c.Listeners, cmp.Comparer(func(a, b config.HostPort) bool { return a == b })),
 		"metadata": cmp.Diff(config.Metadata{}, c.Metadata),
 		"role": cmp.Diff(config.Role{ARN: "arn:aws:iam::111122223333:role/app", From: c.Roles["app"].From, Duration: config.SessionDuration(time.Hour),
-			SessionName: "{hostname}"}, c.Roles["app"], cmp.Comparer(func(a, b config.From) bool { return a == b })),
+			SessionName: "{hostname}"}, c.Roles["app"], cmp.Comparer(func(a, b config.From) bool { return a.String() == b.String() })),
 		"allow": cmp.Diff([]config.Allow{{Name: "rule 1", User: []string{"app"}, Roles: []string{"app"}, Session: "role"}}, c.Allow),
 	} {
 		if diff != "" {

@@ -16,7 +16,8 @@ import (
 // A decoder puts nodes into structs by their tags and goes on after a fault.
 type decoder struct {
 	faults Faults
-	whole  bool // nothing was left out, so that what is not there is missing
+	whole  bool   // nothing was left out, so that what is not there is missing
+	kind   string // of the table that is read, or of the one around it
 }
 
 func (d *decoder) bad(n *node, problem, hint string) {
@@ -63,7 +64,7 @@ func (d *decoder) table(n *node, v reflect.Value, schema string) {
 			continue
 		}
 		fields[name] = f
-		if text, ok := f.Tag.Lookup("default"); ok {
+		if text, ok := f.Tag.Lookup("default"); ok && f.Tag.Get("kinds") == "" {
 			setDefault(v.Field(i), text)
 		}
 		if schema == "" && n.keys[name] == nil && f.Type.Kind() == reflect.Struct {
@@ -73,7 +74,11 @@ func (d *decoder) table(n *node, v reflect.Value, schema string) {
 	if !d.is(n, unstable.Table, tableExample(n, v, schema)) {
 		return
 	}
-	kind := ""
+	around, kind := d.kind, d.kind
+	defer func() { d.kind = around }()
+	if fields["kind"].Name != "" {
+		kind = ""
+	}
 	if c := n.keys["kind"]; c != nil && fields["kind"].Name != "" {
 		before := len(d.faults)
 		d.value(c, v.FieldByIndex(fields["kind"].Index), join(schema, "kind"), fields["kind"].Tag)
@@ -86,10 +91,13 @@ func (d *decoder) table(n *node, v reflect.Value, schema string) {
 			kind = ""
 		}
 	}
+	d.kind = kind
 	// Of what the kind of n does not have, nothing is expected.
-	has := func(f reflect.StructField) bool {
-		kinds := f.Tag.Get("kinds")
-		return kinds == "" || slices.Contains(strings.Fields(kinds), kind)
+	has := func(f reflect.StructField) bool { return d.listed(f.Tag.Get("kinds")) }
+	for _, f := range fields {
+		if text, ok := f.Tag.Lookup("default"); ok && f.Tag.Get("kinds") != "" && has(f) {
+			setDefault(v.FieldByIndex(f.Index), text)
+		}
 	}
 	for _, name := range n.order {
 		c, s := n.keys[name], join(schema, name)
@@ -114,10 +122,16 @@ func (d *decoder) table(n *node, v reflect.Value, schema string) {
 		}
 	}
 	for name, f := range fields {
-		if need := f.Tag.Get("need"); need != "" && d.whole && n.keys[name] == nil && has(f) {
+		if need := f.Tag.Get("need"); need != "" && d.whole && n.keys[name] == nil && has(f) && d.listed(f.Tag.Get("needed")) {
 			d.bad(&node{path: n.child(name), at: n.at}, "is missing", need)
 		}
 	}
+}
+
+// listed tells whether a list of kinds is empty, which is all of them, or has
+// the one that is read.
+func (d *decoder) listed(kinds string) bool {
+	return kinds == "" || slices.Contains(strings.Fields(kinds), d.kind)
 }
 
 // whose is the tables that have a key.
@@ -323,6 +337,12 @@ func setDefault(v reflect.Value, text string) {
 
 // example is how a value of the type of v is written.
 func example(v reflect.Value) string {
+	switch v.Interface().(type) {
+	case Timestamp:
+		return "a time in quotes, such as '2026-01-02T03:04:05Z'"
+	case Prefix:
+		return "an address or a range in quotes, such as '172.17.0.0/16'"
+	}
 	if v.CanInt() && v.Type().ConvertibleTo(reflect.TypeFor[time.Duration]()) {
 		return "a time span in quotes, such as '90s', '15m' or '1h30m'"
 	}

@@ -26,8 +26,9 @@ type node struct {
 	depth int // 0 for the root
 }
 
-// deepest is how deep a value may stand; nothing that is known is below 5. The
-// length of paths, and time, would grow with the square of it.
+// deepest is how deep a value may stand; nothing that is known is below 8, but
+// for tokens that are shown for tokens. The length of paths, and time, would
+// grow with the square of it.
 const deepest = 16
 
 // origin is how a table came to be, which decides how it may grow.

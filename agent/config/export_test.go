@@ -19,7 +19,7 @@ func SetDefault(v reflect.Value, text string) (err error) {
 // KnownForm tells whether there is a form of that name.
 func KnownForm(name string) bool {
 	switch name {
-	case "path", "endpoint", "proxy", "session_name", "source_identity", "argv":
+	case "path", "socket", "endpoint", "service", "server", "proxy", "session_name", "source_identity", "argv":
 		return true
 	}
 	_, is := shapes[name]

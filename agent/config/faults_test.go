@@ -28,7 +28,7 @@ func complete(text string) string {
 	for _, part := range []struct{ there, text string }{
 		{`(?m)^\[?upstream`, "[upstream]\nregion = 'eu-central-1'\n"},
 		{`(?m)^\[source\.corp`, "[source.corp]\nkind = 'web-identity'\nassertion = { file = 'token' }\n"},
-		{`(?m)^\[*role\b`, "[role.app]\narn = 'arn:aws:iam::111122223333:role/app'\nfrom = 'source.corp'\n"},
+		{`(?m)^(\[+role\b|role\.)`, "[role.app]\narn = 'arn:aws:iam::111122223333:role/app'\nfrom = 'source.corp'\n"},
 		{`(?m)^\[*allow\b`, "[[allow]]\nuser = ['app']\nroles = ['app']\n"},
 	} {
 		if !regexp.MustCompile(part.there).MatchString(text) {

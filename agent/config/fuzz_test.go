@@ -28,6 +28,26 @@ policy = "` + canary + `"
 [source.yy]
 kind = "process"
 command = "` + canary + `"
+[source.xx]
+kind = "vault"
+address = "https://user:` + canary + `@example.com"
+role = "` + canary + `\u0001"
+token = "` + canary + `"
+approle = { role_id = "` + canary + `", secret_id = { env = "` + canary + `/" } }
+[source.ww]
+kind = "instance"
+uri = "http://example.com/` + canary + `"
+authorization = { text = "` + canary + `" }
+[source.vv]
+kind = "saml"
+assertion = { ecp = { url = "` + canary + `", password = "` + canary + `" } }
+[source.uu]
+kind = "web-identity"
+[source.uu.assertion.oidc]
+client_secret = "` + canary + `"
+private_key = { file = "` + canary + `\u0001" }
+parameters = { key = ["` + canary + `"] }
+subject = { google = { key = "` + canary + `", provider = "` + canary + `" } }
 `
 
 func FuzzParse(f *testing.F) {
@@ -91,21 +111,25 @@ func checkGood(t *testing.T, c *config.Config, data []byte) {
 			}
 		}
 	}
-	for name := range c.Roles {
-		steps := 0
-		for at := name; ; steps++ { // to a source, in few steps
-			next, is := c.Roles[at].From.Role()
-			if !is {
-				source, _ := c.Roles[at].From.Source()
-				if c.Sources[source].Kind == "" {
-					t.Errorf("is good with role %q, which is from %v", at, c.Roles[at].From)
-				}
-				break
-			}
-			if at = next; steps > 4 {
-				t.Fatalf("is good with role %q, which is from %q and so on", name, at)
+	var follow func(name string, steps int) // each alternative, to a source, in few steps
+	follow = func(name string, steps int) {
+		if steps > 4 {
+			t.Fatalf("is good with a chain that ends in role %q", name)
+		}
+		each := c.Roles[name].From.Each()
+		for _, from := range each {
+			if next, is := from.Role(); is {
+				follow(next, steps+1)
+			} else if source, _ := from.Source(); c.Sources[source].Kind == "" {
+				t.Errorf("is good with role %q, which is from %v", name, from)
 			}
 		}
+		if len(each) == 0 {
+			t.Errorf("is good with role %q, which is from nothing", name)
+		}
+	}
+	for name := range c.Roles {
+		follow(name, 1)
 	}
 	for _, w := range c.Warnings {
 		if w.Line < 1 || w.Problem == "" || strings.ContainsAny(w.String(), "\n\r\x00\x1b") {

@@ -18,6 +18,11 @@ type leaf struct {
 	reflect.StructField
 }
 
+// written tells whether a struct is written as one text.
+func written(t reflect.Type) bool {
+	return slices.Contains([]reflect.Type{reflect.TypeFor[config.HostPort](), reflect.TypeFor[config.From](), reflect.TypeFor[config.Prefix](), reflect.TypeFor[config.Timestamp]()}, t)
+}
+
 // leaves are all keys that this version knows.
 func leaves() (all []leaf) {
 	var walk func(t reflect.Type, path string, f reflect.StructField)
@@ -28,11 +33,13 @@ func leaves() (all []leaf) {
 		case t == reflect.TypeFor[config.Text]():
 			all = append(all, leaf{path, f})
 			walk(reflect.TypeFor[config.Ref](), path, f)
+		case t == reflect.TypeFor[config.Assertion]() && path != "source.*.assertion":
+			all = append(all, leaf{path, f}) // the same again
 		case t.Kind() == reflect.Map:
 			walk(t.Elem(), path+".*", f)
-		case t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Struct && t.Elem() != reflect.TypeFor[config.HostPort]():
+		case t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Struct && !written(t.Elem()):
 			walk(t.Elem(), path, f)
-		case t.Kind() != reflect.Struct || t == reflect.TypeFor[config.HostPort]() || t == reflect.TypeFor[config.From]():
+		case t.Kind() != reflect.Struct || written(t):
 			all = append(all, leaf{path, f})
 		default:
 			for i := range t.NumField() {
@@ -47,7 +54,7 @@ func leaves() (all []leaf) {
 }
 
 func TestTagsCanBeRead(t *testing.T) {
-	kinds := strings.Fields(leafAt(t, "source.*.kind").Tag.Get("oneof"))
+	kinds := strings.Fields(leafAt(t, "source.*.kind").Tag.Get("oneof") + " " + leafAt(t, "listener.kind").Tag.Get("oneof"))
 	for _, l := range leaves() {
 		zero := func() reflect.Value { return reflect.New(l.Type).Elem() }
 		tag := l.Tag
@@ -55,7 +62,7 @@ func TestTagsCanBeRead(t *testing.T) {
 			t.Errorf("%s: %q is no name of a key", l.path, tag.Get("toml"))
 		}
 		for pair := range strings.FieldsSeq(regexp.MustCompile(`:"[^"]*"`).ReplaceAllString(string(tag), "")) {
-			if !slices.Contains([]string{"toml", "default", "need", "kinds", "oneof", "between", "form", "empty"}, pair) {
+			if !slices.Contains([]string{"toml", "default", "need", "needed", "kinds", "oneof", "between", "form", "empty"}, pair) {
 				t.Errorf("%s: nobody reads the tag %s", l.path, pair)
 			}
 		}
@@ -86,7 +93,7 @@ func TestTagsCanBeRead(t *testing.T) {
 				}
 			}
 		}
-		for kind := range strings.FieldsSeq(tag.Get("kinds")) {
+		for kind := range strings.FieldsSeq(tag.Get("kinds") + " " + tag.Get("needed")) {
 			if !slices.Contains(kinds, kind) {
 				t.Errorf("%s: there is no kind %q", l.path, kind)
 			}
@@ -241,7 +248,7 @@ func TestPackagedFile(t *testing.T) {
 		switch {
 		case strings.HasSuffix(table, ".tags.") || strings.HasSuffix(table, ".extra."):
 			key = table + "*"
-		case m[3] != "" && m[1] == "tags":
+		case m[3] != "" && (m[1] == "tags" || m[1] == "parameters"):
 			key += ".*"
 		case m[3] != "":
 			key += "." + m[3]
@@ -252,10 +259,19 @@ func TestPackagedFile(t *testing.T) {
 	}
 	defaults, _ := contract(t)
 	for _, l := range leaves() {
-		if strings.Contains(l.path, "_token.") || strings.Contains(l.path, "_key.") || strings.Contains(l.path, "_key_id.") {
-			continue // the forms of a reference, which are explained once for all
+		if parent, form := l.path[:max(0, strings.LastIndexByte(l.path, '.'))], l.Tag.Get("form"); form == "env" || form == "credential" || slices.ContainsFunc(leaves(), func(o leaf) bool { return o.path == parent+".env" }) {
+			_, file := found[parent+".file"]
+			_, secret := found[parent+".credential"]
+			if _, text := found[parent]; !file && !secret && !text {
+				t.Errorf("no reference %s is in the file", parent)
+			}
+			continue // its forms are explained once for all
 		}
-		switch value, has := found[l.path]; {
+		value, has := found[l.path]
+		if l.Type == reflect.TypeFor[*config.Assertion]() {
+			_, has = found[l.path+".file"]
+		}
+		switch {
 		case !has:
 			t.Errorf("%s is not in the file", l.path)
 		case defaults[l.path] != nil && l.path != "allow.any" && value != *defaults[l.path]:

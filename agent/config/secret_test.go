@@ -16,7 +16,14 @@ var shown = strings.Fields(`
 	log.level log.format admin.group admin.metrics rotation.refresh_after rotation.splay upstream.region upstream.timeout
 	listener.name listener.kind listener.address listener.ingress listener.link listener.tokens
 	metadata.region metadata.availability_zone metadata.instance_id metadata.instance_type metadata.account_id metadata.image_id
-	source.*.kind source.*.timeout source.*.region role.*.from role.*.duration role.*.region role.*.transitive_tags
+	source.*.kind source.*.timeout source.*.region source.*.flow source.*.path source.*.account_id
+	source.*.assertion.oidc.auth source.*.assertion.oidc.algorithm source.*.assertion.oidc.token source.*.assertion.spiffe.timeout
+	source.*.assertion.kubernetes.life source.*.assertion.kubernetes.bound_to.kind role.*.from role.*.duration role.*.region role.*.transitive_tags
+	metadata.hostname metadata.lifecycle_state metadata.spot.action metadata.spot.time metadata.events.rebalance
+	metadata.events.scheduled.code metadata.events.scheduled.id metadata.events.scheduled.description metadata.events.scheduled.state
+	metadata.events.scheduled.not_before metadata.events.scheduled.not_after metadata.events.history.code metadata.events.history.id
+	metadata.events.history.description metadata.events.history.state metadata.events.history.not_before metadata.events.history.not_after
+	listener.eks.issuer listener.eks.audience allow.pod allow.source
 	allow.name allow.user allow.group allow.listener allow.roles allow.session`)
 
 // at writes a value at a key, in a file of its own.
@@ -48,7 +55,15 @@ func TestNoSecretInFaults(t *testing.T) {
 		}
 		kind, _, _ := strings.Cut(l.Tag.Get("kinds"), " ")
 		if strings.HasPrefix(l.path, "source.*.") && kind == "" {
-			kind = map[bool]string{true: "web-identity", false: "static"}[strings.Contains(l.path, "assertion")]
+			kind = "static"
+			for part, is := range map[string]string{"assertion.": "web-identity", "approle.": "vault", "jwt.": "vault", "kubernetes.": "vault", "token.": "vault", "key.": "roles-anywhere", "authorization.": "instance"} {
+				if strings.HasPrefix(l.path, "source.*."+part) {
+					kind = is
+				}
+			}
+			if strings.Contains(l.path, ".ecp.") || strings.Contains(l.path, ".adfs.") {
+				kind = "saml"
+			}
 		}
 		for _, value := range []string{
 			`"` + canary + `"`, `["` + canary + `"]`, `["/bin/sh", "` + canary + `"]`, `{ file = "` + canary + `" }`, `{ text = "` + canary + `" }`, `"` + canary + ` \u0001"`,

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -57,6 +58,35 @@ func (d *SessionDuration) UnmarshalText(text []byte) error {
 // String is that of [Duration].
 func (d SessionDuration) String() string { return Duration(d).String() }
 
+// Timestamp is a moment, as RFC 3339 writes it.
+type Timestamp struct{ time.Time }
+
+// UnmarshalText reads RFC 3339.
+func (t *Timestamp) UnmarshalText(text []byte) (err error) {
+	if t.Time, err = time.Parse(time.RFC3339, string(text)); err != nil {
+		return fmt.Errorf("%.40q is no time", text)
+	}
+	return nil
+}
+
+// Prefix is a range of addresses.
+type Prefix struct{ netip.Prefix }
+
+// UnmarshalText takes a range or one address.
+func (p *Prefix) UnmarshalText(text []byte) error {
+	one, err := netip.ParseAddr(string(text))
+	if err == nil {
+		p.Prefix = netip.PrefixFrom(one, one.BitLen())
+	} else if p.Prefix, err = netip.ParsePrefix(string(text)); err != nil {
+		return fmt.Errorf("%.60q is neither an address nor a range of them", text)
+	}
+	if p.Addr().Is4In6() || p.Addr().Zone() != "" {
+		return fmt.Errorf("%.60q has a zone, or IPv4 within IPv6", text)
+	}
+	p.Prefix = p.Masked()
+	return nil
+}
+
 // HostPort is a literal address to listen on, and its port.
 type HostPort struct{ netip.AddrPort }
 
@@ -76,34 +106,69 @@ func (h *HostPort) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// From names where a role's session comes from: a source, or another role.
-type From struct{ name string }
+// From names where a role's session comes from: a source, or another role. It
+// may name several, of which the next is tried when one is down or refuses.
+type From struct{ names []string }
 
-// Source is the source, where From names one.
-func (f From) Source() (name string, ok bool) { return strings.CutPrefix(f.name, "source.") }
+// Each are the alternatives in their order, one name each.
+func (f From) Each() []From {
+	all := make([]From, len(f.names))
+	for i := range f.names {
+		all[i] = From{f.names[i : i+1]}
+	}
+	return all
+}
 
-// Role is the role, where From names one.
-func (f From) Role() (name string, ok bool) { return strings.CutPrefix(f.name, "role.") }
+func (f From) first() string {
+	if len(f.names) == 0 {
+		return ""
+	}
+	return f.names[0]
+}
 
-// String is the name as it is written, such as source.corp.
-func (f From) String() string { return f.name }
+// Source is the source that the first alternative is, if it is one.
+func (f From) Source() (name string, ok bool) { return strings.CutPrefix(f.first(), "source.") }
 
-func (f *From) read(d *decoder, n *node, schema string) {
-	switch problem := unbuilt(schema, "list"); {
-	case n.kind == unstable.Array && len(n.items) == 1:
-		n = n.items[0]
-	case n.kind == unstable.Array && len(n.items) > 1 && problem != "":
-		d.bad(n, problem, "name one source or role")
+// Role is the role that the first alternative is, if it is one.
+func (f From) Role() (name string, ok bool) { return strings.CutPrefix(f.first(), "role.") }
+
+// String is the name as it is written, such as source.corp, or several with
+// commas between them.
+func (f From) String() string { return strings.Join(f.names, ", ") }
+
+// mostAlternatives is how many names a From may have.
+const mostAlternatives = 8
+
+func (f *From) read(d *decoder, n *node, _ string) {
+	items := []*node{n}
+	if n.kind == unstable.Array {
+		items = n.items
+	}
+	switch {
+	case len(items) == 0:
+		d.bad(n, "is empty", "write 'source.NAME' or 'role.NAME'")
+	case len(items) > mostAlternatives:
+		d.bad(n, fmt.Sprintf("has %d alternatives", len(items)), fmt.Sprintf("%d are the most", mostAlternatives))
 		return
 	}
-	if !d.is(n, unstable.String, "'source.NAME' or 'role.NAME'") {
-		return
+	bad := len(d.faults)
+	for _, item := range items {
+		if !d.is(item, unstable.String, "'source.NAME' or 'role.NAME'") {
+			continue
+		}
+		table, name, _ := strings.Cut(item.text, ".")
+		switch {
+		case table != "source" && table != "role" || name == "":
+			d.bad(item, fmt.Sprintf("%.80q is neither a source nor a role", item.text), "write 'source.NAME' or 'role.NAME'")
+		case slices.Contains(f.names, item.text):
+			d.bad(item, "is there twice", "keep one of them")
+		default:
+			f.names = append(f.names, item.text)
+		}
 	}
-	if table, name, _ := strings.Cut(n.text, "."); table != "source" && table != "role" || name == "" {
-		d.bad(n, fmt.Sprintf("%.80q is neither a source nor a role", n.text), "write 'source.NAME' or 'role.NAME'")
-		return
+	if len(d.faults) > bad {
+		f.names = nil
 	}
-	f.name = n.text
 }
 
 // A Ref says where a secret is: in a file, in an environment variable, or in a
@@ -151,7 +216,9 @@ func (d *decoder) one(n *node, v reflect.Value, schema string) {
 	d.table(n, v, schema)
 	var names []string
 	for i := range v.NumField() {
-		names = append(names, v.Type().Field(i).Tag.Get("toml"))
+		if tag := v.Type().Field(i).Tag; d.listed(tag.Get("kinds")) {
+			names = append(names, tag.Get("toml"))
+		}
 	}
 	switch {
 	case n.kind != unstable.Table || len(n.order) == 0 && !d.whole:
@@ -183,10 +250,23 @@ var shapes = map[string]shape{
 	"instance":    {regexp.MustCompile(`^(i-([0-9a-f]{8}|[0-9a-f]{17}))?$`), "%.80q is no instance id", "write i- and 17 hexadecimal digits"},
 	"account":     {regexp.MustCompile(`^(\d{12})?$`), "%.80q is no account id", "write 12 digits in quotes"},
 	"external_id": {regexp.MustCompile(`^([\w+=,.@:/-]{2,})?$`), "is no external id", "write 2 to 1224 letters, digits, and _+=,.@:/-"},
+	"pod":         {regexp.MustCompile(`^[^/]+/[^/]+$`), "%.80q is no service account", "write namespace/serviceaccount; * stands for any name"},
 	"device":      {regexp.MustCompile(`^[^\s/:*?\[\]]{1,15}$`), "%.80q is no device", "write one name of at most 15 characters, no pattern"},
 	"ingress":     {regexp.MustCompile(`^[^\s/:*?\[\]]{0,15}$`), "%.80q is no device", "write one name of at most 15 characters, no pattern"},
 	"env":         {regexp.MustCompile(`^([A-Za-z_][A-Za-z0-9_]*)?$`), "is no name of an environment variable", "write its name, not what it holds"},
 	"credential":  {regexp.MustCompile(`^([^/\s.][^/\s]{0,254})?$`), "is no name of a systemd credential", "write the name that LoadCredential= of the unit gives it"},
+
+	"line":  {regexp.MustCompile(`^[ -~]{0,512}$`), "does not stand in one line", "write up to 512 printable ASCII characters"},
+	"some":  {regexp.MustCompile(`^[ -~]{1,512}$`), "is empty, or does not stand in one line", "write up to 512 printable ASCII characters"},
+	"mount": {regexp.MustCompile(`^([^\s/?#%]+(/[^\s/?#%]+)*)?$`), "is no path of a mount", "write it as vault lists it, without a slash at either end"},
+
+	"trust_anchor":    {regexp.MustCompile(`^arn:aws[a-z-]*:rolesanywhere:[a-z0-9-]+:\d{12}:trust-anchor/[\w-]+$`), "is no ARN of a trust anchor", "write it like arn:aws:rolesanywhere:eu-central-1:111122223333:trust-anchor/ID"},
+	"profile":         {regexp.MustCompile(`^arn:aws[a-z-]*:rolesanywhere:[a-z0-9-]+:\d{12}:profile/[\w-]+$`), "is no ARN of a profile", "write it like arn:aws:rolesanywhere:eu-central-1:111122223333:profile/ID"},
+	"saml_provider":   {regexp.MustCompile(`^(arn:[\w-]+:iam::\d{12}:saml-provider/[\w.-]{1,128})?$`), "is no ARN of a SAML provider", "write it like arn:aws:iam::111122223333:saml-provider/NAME, or take it out"},
+	"pool":            {regexp.MustCompile(`^[a-z0-9-]+:[0-9a-zA-Z-]{1,40}$`), "is no id of an identity pool", "write it like eu-central-1:b97abbc1-0000-0000-0000-000000000000"},
+	"service_account": {regexp.MustCompile(`^([a-z0-9]([a-z0-9.-]*[a-z0-9])?/[a-z0-9]([a-z0-9.-]*[a-z0-9])?)?$`), "is no service account", "write namespace/name"},
+	"google_provider": {regexp.MustCompile(`^(//iam\.googleapis\.com/[\w./-]+)?$`), "is no provider of a workload identity pool", "write it like //iam.googleapis.com/projects/NUMBER/locations/global/workloadIdentityPools/POOL/providers/PROVIDER"},
+	"spiffe":          {regexp.MustCompile(`^(spiffe://[\w./-]+)?$`), "is no SPIFFE id", "write it like spiffe://example.org/hostrole"},
 }
 
 // form checks a text and, of a path, returns what is absolute.
@@ -197,8 +277,22 @@ func form(kind, text, file string) (value, problem, hint string) {
 			return text, "is no path: it has a control character", ""
 		}
 		return absolute(text, file), "", ""
+	case "socket":
+		if text = strings.TrimPrefix(text, "unix://"); text == "" {
+			return text, "is empty", "write the path of the socket"
+		}
+		return form("path", text, file)
 	case "endpoint":
 		problem, hint = endpoint(text)
+	case "service":
+		problem, hint = service(text)
+	case "server":
+		if problem, hint = endpoint(text); text == "" {
+			problem = "is empty"
+		}
+		if problem != "" && !strings.HasPrefix(problem, "would") {
+			hint = "write it like https://server.example.com"
+		}
 	case "proxy":
 		problem, hint = proxy(text)
 	case "session_name", "source_identity":

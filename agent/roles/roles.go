@@ -11,13 +11,11 @@ package roles
 import (
 	"cmp"
 	"context"
-	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"log/slog"
 	"maps"
-	"net/http"
-	"net/url"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -26,23 +24,20 @@ import (
 	"github.com/hostrole/hostrole/agent/config"
 	"github.com/hostrole/hostrole/agent/facts"
 	"github.com/hostrole/hostrole/rotation"
-	"github.com/hostrole/hostrole/rotation/assertion"
-	"github.com/hostrole/hostrole/rotation/command"
+	"github.com/hostrole/hostrole/rotation/assertion/samlp"
 	"github.com/hostrole/hostrole/rotation/credential"
 	"github.com/hostrole/hostrole/rotation/source"
+	"github.com/hostrole/hostrole/rotation/source/alternatives"
 	"github.com/hostrole/hostrole/rotation/source/assumerole"
-	"github.com/hostrole/hostrole/rotation/source/process"
-	"github.com/hostrole/hostrole/rotation/source/static"
-	"github.com/hostrole/hostrole/rotation/source/webidentity"
 	"github.com/hostrole/hostrole/rotation/sts"
-	"github.com/hostrole/hostrole/rotation/upstream"
 )
 
 // noARN is the role of a server that has no roles: MinIO reads none, and the
 // protocol and the SDK require one.
 const noARN = "arn:aws:iam::000000000000:role/"
 
-// Options are what the roles of a config are built with. All are required.
+// Options are what the roles of a config are built with. All but the last two
+// are required.
 type Options struct {
 	Config *config.Config
 	Env    Environment
@@ -52,6 +47,12 @@ type Options struct {
 	Boot   func() time.Duration
 	// Live finds the credential of a role that another one is assumed from.
 	Live func(context.Context, credential.Key) (credential.Credential, error)
+
+	// Own and OwnToken keep a source of kind instance from asking this daemon:
+	// whether it listens at an address, or is redirected to from there, and
+	// whether it has made a session token. nil knows of nothing.
+	Own      func(netip.AddrPort) bool
+	OwnToken func(token string) bool
 }
 
 // A Role is one role of the config and the job that keeps it fresh.
@@ -61,31 +62,22 @@ type Role struct {
 	ARN  string // "" where the upstream fixes the role
 	Job  rotation.Job
 
-	identity string           // all that distinguishes its sessions from others
-	upstream upstreamSettings // that a child inherits
+	identity string          // all that distinguishes its sessions from others
+	upstream config.Upstream // STS, for what is assumed from it
 }
 
 type builder struct {
 	Options
-	clients map[upstreamSettings]*stsClient // one for each upstream: it keeps the skew
-	built   map[string]*Role
-	faults  config.Faults
-}
-
-type upstreamSettings struct {
-	region, endpoint, caFile, proxy string
-	timeout                         time.Duration
-}
-
-type stsClient struct {
-	sts  *sts.Client
-	http *upstream.Client
+	clients   map[reach]*server // one for each upstream: it keeps the skew
+	providers map[string]*samlp.IdentityProvider
+	built     map[string]*Role
+	faults    config.Faults
 }
 
 // Build returns the roles by table name. Its error is [config.Faults], about
 // files that could not be read: everything else, the config has checked.
 func Build(o Options) (map[string]*Role, error) {
-	b := &builder{Options: o, clients: map[upstreamSettings]*stsClient{}, built: map[string]*Role{}}
+	b := &builder{Options: o, clients: map[reach]*server{}, providers: map[string]*samlp.IdentityProvider{}, built: map[string]*Role{}}
 	for _, name := range slices.Sorted(maps.Keys(b.Config.Roles)) {
 		b.role(name)
 	}
@@ -95,7 +87,18 @@ func Build(o Options) (map[string]*Role, error) {
 	return b.built, nil
 }
 
-// role builds a role after the one that it is assumed from; the config has no
+// A way is how a role is come by from one of its alternatives.
+type way struct {
+	source   source.Source
+	timeout  time.Duration        // of one attempt
+	skew     func() time.Duration // nil where nobody's clock is known
+	calls    string               // name of the upstream whose retries are counted; "" for none
+	needs    credential.Key       // zero for a source
+	identity []string             // all that distinguishes what the way begins with
+	upstream config.Upstream      // STS
+}
+
+// role builds a role after those that it is assumed from; the config has no
 // cycles.
 func (b *builder) role(name string) *Role {
 	if r := b.built[name]; r != nil {
@@ -108,97 +111,70 @@ func (b *builder) role(name string) *Role {
 	identity := []string{s.RoleARN, s.Name, s.Duration.String(), s.ExternalID, s.SourceIdentity, s.Policy}
 	identity = append(identity, list(s.PolicyARNs), list(s.Tags), list(s.TransitiveTags))
 
-	var base source.Source
-	var own []string // what distinguishes the base
-	switch from, ok := cfg.From.Role(); {
-	case ok:
-		parent := b.role(from)
-		r.upstream = parent.upstream
-		r.Job.Needs = parent.Job.Key
-		base = source.Func(func(ctx context.Context) (credential.Credential, error) { return b.Live(ctx, parent.Job.Key) })
-		own = []string{"role", parent.identity}
-	default:
-		from, _ := cfg.From.Source()
-		src := b.Config.Sources[from]
-		r.upstream = upstreamSettings{src.Region, src.Endpoint, src.CAFile, src.Proxy, time.Duration(b.Config.Upstream.Timeout)}
-		base, own = b.source(from, src)
+	var ways []way
+	for _, from := range cfg.From.Each() {
+		w := b.way(name, cfg, from, s)
+		u := w.upstream
+		identity = append(identity, list(append(w.identity, u.Region, u.Endpoint, u.CAFile, u.Proxy)))
+		ways = append(ways, w)
 	}
-	r.upstream.region = cmp.Or(cfg.Region, r.upstream.region)
-	r.upstream.endpoint = cmp.Or(cfg.Endpoint, r.upstream.endpoint)
-	r.Job.Name, r.Job.Timeout = name, r.upstream.timeout+b.patience(cfg)
-
-	if _, passes := base.(process.Source); passes && cfg.ARN == "" {
-		r.Job.Source = base
-	} else {
-		client := b.client(name, r.upstream)
-		r.Job.Skew = client.http.Skew
-		if web, ok := base.(webidentity.Source); ok {
-			web.STS, web.Session, web.Now = client.sts, s, b.Now
-			r.Job.Source = web
-		} else {
-			r.Job.Source = assumerole.Source{Base: base, STS: client.sts, Session: s}
-		}
-	}
-	r.identity = list(append(append(own, identity...), r.upstream.region, r.upstream.endpoint, r.upstream.caFile, r.upstream.proxy))
-	r.Job.Key = credential.NewKey(r.identity)
+	r.upstream, r.identity = ways[0].upstream, list(identity)
+	r.Job = b.job(cfg.From.Each(), ways)
+	r.Job.Name, r.Job.Key = name, credential.NewKey(r.identity)
 	return r
+}
+
+// job tries the ways in their order. What needs a credential is not held back
+// where there is another way.
+func (b *builder) job(from []config.From, ways []way) rotation.Job {
+	if len(ways) == 1 {
+		w := ways[0]
+		return rotation.Job{Source: w.source, Timeout: w.timeout, Skew: w.skew, Needs: w.needs, Upstream: w.calls}
+	}
+	all := &alternatives.Source{Failed: func(name string, err error) {
+		b.Log.Warn("a source failed, the next is tried", "source", name, "error", err.Error())
+	}}
+	job := rotation.Job{Source: all, Skew: func() time.Duration {
+		if skew := ways[all.Last()].skew; skew != nil {
+			return skew()
+		}
+		return 0
+	}}
+	for i, w := range ways {
+		all.Alternatives = append(all.Alternatives, alternatives.Alternative{Name: from[i].String(), Source: w.source, Timeout: w.timeout})
+		job.Timeout += w.timeout
+	}
+	return job
+}
+
+// way builds one alternative of a role.
+func (b *builder) way(name string, cfg config.Role, from config.From, s sts.Session) way {
+	above, isRole := from.Role()
+	if !isRole {
+		src, _ := from.Source()
+		up := b.Config.STS(src)
+		up.Region, up.Endpoint = cmp.Or(cfg.Region, up.Region), cmp.Or(cfg.Endpoint, up.Endpoint)
+		w := b.fromSource(name, src, cfg, s, up)
+		w.upstream, w.identity = up, append([]string{"source." + src}, parameters(b.Config.Sources[src])...)
+		return w
+	}
+	parent := b.role(above)
+	up := parent.upstream
+	up.Region, up.Endpoint = cmp.Or(cfg.Region, up.Region), cmp.Or(cfg.Endpoint, up.Endpoint)
+	base := source.Func(func(ctx context.Context) (credential.Credential, error) { return b.Live(ctx, parent.Job.Key) })
+	w := b.assumed(name, base, s, up)
+	w.needs, w.upstream, w.identity = parent.Job.Key, up, []string{"role", parent.identity}
+	return w
+}
+
+// assumed is a role that is assumed with what base gives.
+func (b *builder) assumed(name string, base source.Source, s sts.Session, up config.Upstream) way {
+	client, h := b.sts(name, up)
+	return way{source: assumerole.Source{Base: base, STS: client, Session: s}, skew: h.Skew, calls: h.name, timeout: h.Timeout()}
 }
 
 // list writes values so that no two lists read alike.
 func list(v any) string { return fmt.Sprintf("%q", v) }
-
-func reference(r *config.Ref) string {
-	if r == nil {
-		return ""
-	}
-	return list([]string{r.File, r.Env, r.Credential})
-}
-
-// source returns the source of that table, and what distinguishes it from the
-// others. A web identity comes without its session.
-func (b *builder) source(name string, cfg config.Source) (source.Source, []string) {
-	at := "source." + name
-	own := []string{at, cfg.Kind}
-	switch cfg.Kind {
-	case "static":
-		s := static.Source{AccessKeyID: b.Env.text(*cfg.AccessKeyID), SecretKey: b.Env.follow(*cfg.SecretAccessKey), Now: b.Now, Boot: b.Boot}
-		if cfg.SessionToken != nil {
-			s.SessionToken = b.Env.follow(*cfg.SessionToken)
-		}
-		return s, append(own, cfg.AccessKeyID.Literal, reference(cfg.AccessKeyID.Ref), reference(cfg.SecretAccessKey), reference(cfg.SessionToken))
-	case "process":
-		return process.Source{Command: b.command(cfg.Command, cfg.Timeout), Now: b.Now, Boot: b.Boot}, append(own, list(cfg.Command))
-	case "web-identity":
-		if cfg.Assertion.File != "" {
-			return webidentity.Source{Token: assertion.File{Path: cfg.Assertion.File}}, append(own, cfg.Assertion.File)
-		}
-		return webidentity.Source{Token: assertion.Command{Command: b.command(cfg.Assertion.Command, nil)}}, append(own, list(cfg.Assertion.Command))
-	}
-	panic("roles: no source of kind " + cfg.Kind) // the config refuses it, and a test builds every kind
-}
-
-// commandTimeout is the default limit of a program, as the SDKs have it.
-const commandTimeout = time.Minute
-
-func (b *builder) command(argv []string, limit *config.Duration) command.Command {
-	c := command.Command{Argv: argv, Env: command.Environ(b.Env), Timeout: commandTimeout}
-	if limit != nil {
-		c.Timeout = time.Duration(*limit)
-	}
-	return c
-}
-
-// patience is what a role's source may take before its upstream is called.
-func (b *builder) patience(r config.Role) time.Duration {
-	name, ok := r.From.Source()
-	if src := b.Config.Sources[name]; ok && (src.Kind == "process" || src.Assertion != nil && len(src.Assertion.Command) > 0) {
-		if src.Timeout != nil {
-			return time.Duration(*src.Timeout)
-		}
-		return commandTimeout
-	}
-	return 0
-}
 
 // session fills the templates of a role and reads its policy.
 func (b *builder) session(name string, cfg config.Role) sts.Session {
@@ -234,36 +210,4 @@ func (b *builder) session(name string, cfg config.Role) sts.Session {
 
 func (b *builder) fault(at, problem, hint string) {
 	b.faults = append(b.faults, b.Config.Fault(at, problem, hint))
-}
-
-// client returns the one client of an upstream.
-func (b *builder) client(role string, s upstreamSettings) *stsClient {
-	if c := b.clients[s]; c != nil {
-		return c
-	}
-	o := upstream.Options{Timeout: s.timeout, Transient: sts.Transient, Logger: b.Log}
-	if s.caFile != "" {
-		pem, err := os.ReadFile(s.caFile)
-		roots := x509.NewCertPool()
-		switch {
-		case err != nil:
-			b.fault("role."+role, "ca_file: "+err.Error(), "name a PEM file with the upstream's certificate authority")
-		case !roots.AppendCertsFromPEM(pem):
-			b.fault("role."+role, "ca_file: "+s.caFile+" has no certificate", "name a PEM file with the upstream's certificate authority")
-		}
-		o.Roots = roots
-	}
-	switch s.proxy {
-	case "", "none":
-	case "env":
-		o.Proxy = http.ProxyFromEnvironment
-	default:
-		if u, err := url.Parse(s.proxy); err == nil { // the config has parsed it
-			o.Proxy = http.ProxyURL(u)
-		}
-	}
-	h := upstream.New(o)
-	c := &stsClient{http: h, sts: sts.New(sts.Options{Region: s.region, Endpoint: s.endpoint, HTTP: h, Now: b.Now, Boot: b.Boot})}
-	b.clients[s] = c
-	return c
 }

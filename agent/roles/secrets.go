@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -40,8 +41,31 @@ func (e Environment) Forget() {
 	}
 }
 
+// Who may read the file of a secret: its owner; with him his group, as of the
+// file that Vault Agent writes; or everyone, as of a token that Kubernetes puts
+// into a container for all that is in it.
+const (
+	private fs.FileMode = 0o600
+	grouped fs.FileMode = 0o640
+	shared  fs.FileMode = 0o644
+)
+
 // follow returns the function that resolves a reference at each use.
-func (e Environment) follow(r config.Ref) static.Value {
+func (e Environment) follow(r config.Ref) static.Value { return e.followed(r, private) }
+
+// Secret follows a reference now.
+func (e Environment) Secret(r config.Ref) (credential.Secret, error) { return e.follow(r)() }
+
+// optional is follow for a reference that may be absent, which gives nil.
+func (e Environment) optional(r *config.Ref) static.Value {
+	if r == nil {
+		return nil
+	}
+	return e.follow(*r)
+}
+
+// followed is follow with the widest mode that a file may have.
+func (e Environment) followed(r config.Ref, mode fs.FileMode) static.Value {
 	switch {
 	case r.Env != "":
 		return func() (credential.Secret, error) {
@@ -57,10 +81,12 @@ func (e Environment) follow(r config.Ref) static.Value {
 			if !ok {
 				return credential.Secret{}, fmt.Errorf("no systemd credential %s: give one with LoadCredential=%[1]s:PATH in the unit", r.Credential)
 			}
-			return readSecret(filepath.Join(dir, r.Credential))
+			// Where the manager lets the service in by an access list, the
+			// group's bits show the list's mask.
+			return readSecret(filepath.Join(dir, r.Credential), mode|0o040)
 		}
 	default:
-		return func() (credential.Secret, error) { return readSecret(r.File) }
+		return func() (credential.Secret, error) { return readSecret(r.File, mode) }
 	}
 }
 
@@ -71,9 +97,9 @@ func (e Environment) text(t config.Text) static.Value {
 	return func() (credential.Secret, error) { return credential.NewSecret(t.Literal), nil }
 }
 
-// readSecret reads a file that only its owner may read. Its errors have
-// nothing of the content.
-func readSecret(path string) (credential.Secret, error) {
+// readSecret reads a file that is open to no more users than mode says. Its
+// errors have nothing of the content.
+func readSecret(path string, mode fs.FileMode) (credential.Secret, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return credential.Secret{}, err
@@ -85,8 +111,8 @@ func readSecret(path string) (credential.Secret, error) {
 		return credential.Secret{}, err
 	case !st.Mode().IsRegular():
 		return credential.Secret{}, fmt.Errorf("%s is no regular file", path)
-	case st.Mode().Perm()&0o077 != 0:
-		return credential.Secret{}, fmt.Errorf("%s may be read by others than its owner: chmod 600 it", path)
+	case st.Mode().Perm()&0o077&^mode != 0:
+		return credential.Secret{}, fmt.Errorf("%s is open to more users than it may be: chmod %o it", path, mode)
 	}
 	b, err := io.ReadAll(io.LimitReader(f, secretLimit+1))
 	switch {
