@@ -31,6 +31,7 @@ rotation/handover          : rotation/credential
 rotation                   : rotation/credential rotation/source rotation/store
 
 imds/caller                :
+imds/caller/netns          : imds/caller imds/caller/host
 imds/caller/*              : imds/caller
 imds/policy                : imds/caller
 imds/gate                  : imds/caller rotation/credential
@@ -49,6 +50,7 @@ systemd                    :
 agent/config               :
 agent/facts                :
 agent/roles                : agent/config agent/facts rotation rotation/*
+agent/instance             : agent/config agent/facts imds/metadata imds/document
 agent/hostaddr             :
 agent/watch                :
 agent/admin                :
@@ -89,7 +91,7 @@ var libraries = []library{
 	{"github.com/smallstep/pkcs7", "imds/document", "reads PKCS#7 from strangers, with EC2's open lengths"},
 	{"github.com/spf13/cobra", "cmd/hostrole", "the command line"},
 	{"github.com/spf13/pflag", "cmd/hostrole", "cobra's flags are its types"},
-	{"github.com/vishvananda/netlink", "agent/hostaddr agent/facts cmd/hostrole", "addresses and links"},
+	{"github.com/vishvananda/netlink", "agent/hostaddr agent/facts imds/caller/netns cmd/hostrole", "addresses and links"},
 	{"golang.org/x/oauth2", "rotation/assertion", "token endpoints"},
 	{"golang.org/x/sync", "rotation imds agent", "singleflight and semaphores"},
 	{"golang.org/x/sys", "rotation/handover imds imds/caller/* agent agent/hostaddr agent/facts agent/admin systemd cmd/hostrole", "system calls that package syscall lacks"},
@@ -126,9 +128,10 @@ var held = []rule{
 	// Its chain of providers ends at our own address.
 	{`import "github.com/aws/aws-sdk-go-v2/config/..."`, false, nil},
 	{`import "github.com/vishvananda/netlink/..."`, true, files{
-		"agent/hostaddr/*_linux.go":       "addresses and links",
-		"agent/facts/network_linux.go":    "the interfaces that the metadata tree shows",
-		"cmd/hostrole/namespace_linux.go": "demo sets up lo in its namespace",
+		"agent/hostaddr/*_linux.go":        "addresses and links",
+		"agent/facts/network_linux.go":     "the interfaces that the metadata tree shows",
+		"imds/caller/netns/space_linux.go": "which namespaces are behind a bridge",
+		"cmd/hostrole/namespace_linux.go":  "demo sets up lo in its namespace",
 	}},
 
 	{"os.Exit", true, files{
@@ -161,6 +164,7 @@ var held = []rule{
 		"imds/ecs/document.go":                      "the document that a container gets",
 		"imds/ecs/authorization.go":                 "compares the token of a full URI",
 		"imds/eks/eks.go":                           "the document that a pod gets",
+		"agent/identity.go":                         "parses the site key",
 		"imds/process/process.go":                   "the document of credential_process",
 		"rotation/source/static/static.go":          "an access key id is kept as a reference and is no secret",
 		"rotation/upstream/clean.go":                "takes secrets out of upstream text",
@@ -168,6 +172,7 @@ var held = []rule{
 	{"goroutine", true, files{
 		"agent/supervise.go":                       "the daemon's parts; supervise waits for all",
 		"rotation/manager.go":                      "one a Rotator; Run waits for all",
+		"imds/caller/netns/space_linux.go":         "a thread that enters a namespace; the asker waits for it",
 		"imds/server.go":                           "one a connection; Serve waits for all",
 		"cmd/hostrole/main.go":                     "gives the second signal back to the system",
 		"cmd/hostrole/demo.go":                     "demo's STS, closed and waited for",

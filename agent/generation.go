@@ -4,15 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"sync"
 
 	"github.com/hostrole/hostrole/agent/config"
+	"github.com/hostrole/hostrole/agent/instance"
 	"github.com/hostrole/hostrole/agent/roles"
 	"github.com/hostrole/hostrole/imds"
 	"github.com/hostrole/hostrole/imds/caller"
-	"github.com/hostrole/hostrole/imds/document"
 	"github.com/hostrole/hostrole/imds/gate"
 	"github.com/hostrole/hostrole/imds/metadata"
 	"github.com/hostrole/hostrole/imds/policy"
@@ -26,10 +24,9 @@ import (
 type generation struct {
 	cfg      *config.Config
 	roles    map[string]*roles.Role
+	rules    policy.Policy
 	gate     *gate.Gate
-	tree     func() *metadata.Tree
-	identity document.Signed
-	userData []byte
+	instance *instance.Instance
 	conduct  map[string]imds.Conduct // by the names of the listeners
 
 	revoked sync.Map // credential.Key to true: the one thing that an operator changes
@@ -40,35 +37,38 @@ func (a *Agent) build(cfg *config.Config) (*generation, error) {
 	g := &generation{cfg: cfg, conduct: map[string]imds.Conduct{}}
 	var err error
 	g.roles, err = roles.Build(roles.Options{Config: cfg, Env: a.o.Environ, Host: a.host, Log: a.log, Now: Now, Boot: Boot,
+		Own: cfg.Listens, OwnToken: func(text string) bool { return a.issued(cfg, text) },
 		Live: func(ctx context.Context, k credential.Key) (credential.Credential, error) {
 			return a.manager.Credential(ctx, k)
 		}})
 	if err != nil {
 		return nil, err
 	}
-	if g.userData, err = readUserData(cfg); err != nil {
-		return nil, err
-	}
-	if g.tree, err = a.tree(cfg); err != nil {
-		return nil, config.Faults{cfg.Fault("metadata.extra", err.Error(), "correct the path")}
-	}
-	if g.identity, err = a.identity(g); err != nil {
+	g.instance, err = instance.New(instance.Options{Config: cfg, Host: a.host, Network: &a.network, Site: a.site, Booted: a.started.Add(-Boot()),
+		Notices: notices(cfg.Metadata), RoleARN: g.roles[cfg.Allow[0].Roles[0]].ARN})
+	if err != nil {
 		return nil, err
 	}
 	var known []gate.Role
 	for _, r := range g.roles {
 		known = append(known, gate.Role{ID: r.ID, Name: r.Name, ARN: r.ARN})
 	}
-	rules := rulesOf(cfg)
+	if g.rules, err = a.rulesOf(cfg); err != nil {
+		return nil, err
+	}
 	g.gate = gate.New(gate.Options{
-		Policy:      func(who caller.Caller) gate.Verdict { return gate.Verdict(rules.Decide(who)) },
+		Policy:      func(who caller.Caller) gate.Verdict { return gate.Verdict(g.rules.Decide(who)) },
 		Roles:       known,
 		Keys:        func(role string, _ caller.Caller) (credential.Key, error) { return g.roles[role].Job.Key, nil },
 		Credentials: credentials{a, g},
 		Record:      a.decided,
 	})
 	for _, l := range cfg.Listeners {
-		g.conduct[l.Name] = a.conduct(g, l)
+		c, err := a.conduct(g, l)
+		if err != nil {
+			return nil, err
+		}
+		g.conduct[l.Name] = a.meter.conduct(l.Name, c)
 	}
 	return g, nil
 }
@@ -95,13 +95,25 @@ func (g *generation) summary() string {
 	return fmt.Sprintf("serving %d roles on %d listeners", len(g.roles), len(g.cfg.Listeners))
 }
 
-func rulesOf(cfg *config.Config) policy.Policy {
-	var p policy.Policy
-	for _, r := range cfg.Allow {
-		p = append(p, policy.Rule{Name: r.Name, Listeners: r.Listener, UIDs: r.UID, Users: r.User, Groups: r.Group,
-			Any: r.Any, Roles: r.Roles, AuditOnly: r.AuditOnly})
+// notices are the announcements of the configuration.
+func notices(m config.Metadata) metadata.Notices {
+	n := metadata.Notices{LifecycleState: m.LifecycleState}
+	if m.Spot != nil {
+		n.Spot = metadata.Interruption{Action: m.Spot.Action, Time: m.Spot.Time.Time}
 	}
-	return p
+	if m.Events == nil {
+		return n
+	}
+	events := func(from []config.Event) []metadata.Event {
+		all := []metadata.Event{} // an empty list is served
+		for _, e := range from {
+			all = append(all, metadata.Event{NotBefore: e.NotBefore.Time, NotAfter: e.NotAfter.Time, Code: e.Code,
+				Description: e.Description, ID: e.ID, State: e.State})
+		}
+		return all
+	}
+	n.Scheduled, n.History, n.Rebalance = events(m.Events.Scheduled), events(m.Events.History), m.Events.Rebalance.Time
+	return n
 }
 
 // credentials gives the rotation's failures the names that the gate knows.
@@ -123,24 +135,4 @@ func (c credentials) Credential(ctx context.Context, k credential.Key) (credenti
 		return got, fmt.Errorf("%w: %w", gate.ErrRefused, err)
 	}
 	return got, fmt.Errorf("%w: %w", gate.ErrNotReady, err)
-}
-
-// userDataLimit is EC2's.
-const userDataLimit = 16 << 10
-
-func readUserData(cfg *config.Config) ([]byte, error) {
-	f := cfg.Metadata.UserData
-	if f == nil {
-		return nil, nil
-	}
-	b, err := os.ReadFile(f.File)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, config.Faults{cfg.Fault("metadata.user_data", f.File+" is not there", "put the user data there, or take the key out")}
-	case err != nil:
-		return nil, config.Faults{cfg.Fault("metadata.user_data", err.Error(), "")}
-	case len(b) > userDataLimit:
-		return nil, config.Faults{cfg.Fault("metadata.user_data", fmt.Sprintf("%s has %d bytes", f.File, len(b)), "user data has 16384 bytes at most; compress it")}
-	}
-	return append([]byte{}, b...), nil // not nil: an empty file is user data
 }

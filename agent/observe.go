@@ -11,6 +11,7 @@ import (
 	"github.com/hostrole/hostrole/agent/config"
 	"github.com/hostrole/hostrole/agent/hostaddr"
 	"github.com/hostrole/hostrole/imds"
+	"github.com/hostrole/hostrole/imds/caller"
 	"github.com/hostrole/hostrole/imds/gate"
 	"github.com/hostrole/hostrole/rotation"
 )
@@ -18,6 +19,7 @@ import (
 // attempted logs the outcome of an attempt: a renewal each time, a failure
 // when it begins and when its text changes, its end once.
 func (a *Agent) attempted(e rotation.Event) {
+	a.meter.attempted(e)
 	log := a.log.With(logRole, e.Name)
 	switch {
 	case e.Err == nil:
@@ -61,10 +63,11 @@ const (
 	rememberedMost = 1024
 )
 
-// A recorder turns events of the request path into log lines.
+// A recorder turns events of the request path into log lines and counts.
 type recorder struct {
-	log *slog.Logger
-	now func() time.Time
+	log   *slog.Logger
+	now   func() time.Time
+	meter *meter
 
 	audit    *audit.Log // nil: the log has the decisions
 	required bool       // no record, no credential
@@ -74,8 +77,8 @@ type recorder struct {
 	states map[string]string    // guarded by mu: the newest state of a thing
 }
 
-func newRecorder(log *slog.Logger, now func() time.Time) *recorder {
-	return &recorder{log: log, now: now, said: map[string]time.Time{}, states: map[string]string{}}
+func newRecorder(log *slog.Logger, now func() time.Time, m *meter) *recorder {
+	return &recorder{log: log, now: now, meter: m, said: map[string]time.Time{}, states: map[string]string{}}
 }
 
 // changed reports whether the state of a thing is another than before, or its
@@ -121,15 +124,17 @@ func (r *recorder) close() error {
 
 // decision records who was given what, and who was not. Its error keeps the
 // credential back; there is none unless the operator has asked for that.
-func (r *recorder) decision(e gate.Event) error {
+func (r *recorder) decision(e gate.Event) (err error) {
+	defer func() { r.meter.decided(e, err) }()
 	if r.audit == nil {
 		r.say(e)
 		return nil
 	}
-	err := r.audit.Write(record(e, r.now()))
+	err = r.audit.Write(record(e, r.now()))
 	if err == nil {
 		return nil
 	}
+	r.meter.metrics.Unrecorded()
 	if r.changed("audit", err.Error(), 0) {
 		r.log.Error("a decision is not on record", logError, err.Error(), "kept_back", r.required)
 	}
@@ -144,6 +149,7 @@ func record(e gate.Event, now time.Time) audit.Record {
 	rec := audit.Record{
 		Time: now, Verdict: verdict(e.Err), Endpoint: e.Endpoint, Listener: e.Caller.Listener, Remote: e.Caller.Remote.String(),
 		User: e.Caller.User, Groups: e.Caller.Groups, Cgroup: e.Caller.Cgroup, Inode: e.Caller.Inode,
+		Unit: e.Caller.Unit, Container: e.Caller.Container, Runtime: e.Caller.Runtime, Pod: e.Caller.Pod,
 		Rule: e.Verdict.Rule, Rehearsed: e.Verdict.Rehearsed, Role: e.Role, Credential: e.Credential, RequestID: e.RequestID,
 	}
 	if uid, known := e.Caller.UID.Get(); known {
@@ -167,11 +173,19 @@ func verdict(err error) audit.Verdict {
 	return audit.NotReady
 }
 
+// party names a caller, without where it came from.
+func party(who caller.Caller) string {
+	if !who.Known() {
+		return "unknown on " + who.Listener
+	}
+	return who.String()
+}
+
 // say logs a decision: a denial once a minute for each caller, the others only
 // where somebody looks for them.
 func (r *recorder) say(e gate.Event) {
 	for _, rule := range e.Verdict.Rehearsed {
-		if !r.quiet("rehearsed " + rule + e.Caller.UID.String()) {
+		if !r.quiet("rehearsed " + rule + party(e.Caller)) {
 			r.log.Info("an audit-only rule would have decided", logRule, rule, logCaller, e.Caller.String())
 		}
 	}
@@ -181,8 +195,12 @@ func (r *recorder) say(e gate.Event) {
 	}
 	attrs := []any{logCaller, e.Caller.String(), logRule, e.Verdict.Rule, logRole, e.Role, "endpoint", e.Endpoint}
 	switch {
+	case errors.Is(e.Err, errRejected):
+		if !r.quiet("rejected " + party(e.Caller)) {
+			r.log.Info("denied: "+errRejected.Error(), append(attrs, logError, e.Err.Error())...)
+		}
 	case denied:
-		if !r.quiet("denied " + e.Caller.UID.String() + e.Caller.Listener) {
+		if !r.quiet("denied " + party(e.Caller)) {
 			r.log.Info("denied: no rule gives this caller a role", attrs...)
 		}
 	case e.Err == nil:
@@ -193,6 +211,7 @@ func (r *recorder) say(e gate.Event) {
 }
 
 func (r *recorder) exchange(e imds.Exchange) {
+	r.meter.exchange(e)
 	if e.Panic != nil {
 		r.log.Error("a fault in this program", logListener, e.Listener, "panic", e.Panic, "stack", string(e.Stack))
 	}
@@ -205,5 +224,6 @@ func (r *recorder) exchange(e imds.Exchange) {
 }
 
 func (r *recorder) address(e hostaddr.Event) {
+	r.meter.address(e)
 	r.log.Warn(e.String())
 }

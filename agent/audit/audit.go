@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -45,6 +46,10 @@ type Record struct {
 	Groups     []string  `json:"groups,omitempty"`
 	Cgroup     uint64    `json:"cgroup,omitempty"`
 	Inode      uint32    `json:"inode,omitempty"` // of the client's socket
+	Unit       string    `json:"unit,omitempty"`
+	Container  string    `json:"container,omitempty"`
+	Runtime    string    `json:"runtime,omitempty"` // of the container
+	Pod        string    `json:"pod,omitempty"`     // namespace/serviceaccount of a verified token
 	Rule       string    `json:"rule,omitempty"`
 	Rehearsed  []string  `json:"rehearsed,omitempty"`  // audit-only rules that would have decided
 	Role       string    `json:"role,omitempty"`       // by the name asked for
@@ -141,7 +146,7 @@ func (l *Log) admit(r *Record) bool {
 	if r.UID != nil {
 		uid = fmt.Sprint(*r.UID)
 	}
-	who := uid + " " + r.Listener
+	who := strings.Join([]string{uid, r.Unit, r.Container, r.Pod, r.Listener}, " ")
 	b := l.callers[who]
 	if b == nil {
 		if len(l.callers) >= callersMost {

@@ -82,8 +82,8 @@ func tree(o Options) (func() *metadata.Tree, error) {
 	m, region := o.Config.Metadata, region(o.Config)
 	leaves := map[string]string{
 		"instance-id":                 ID(o.Config, o.Host),
-		"hostname":                    o.Host.FQDN,
-		"local-hostname":              o.Host.FQDN,
+		"hostname":                    cmp.Or(m.Hostname, o.Host.FQDN),
+		"local-hostname":              cmp.Or(m.Hostname, o.Host.FQDN),
 		"placement/region":            region,
 		"placement/availability-zone": zone(o.Config),
 		"services/domain":             domain(region),
