@@ -19,14 +19,14 @@ import (
 	"time"
 
 	"github.com/hostrole/hostrole/agent/config"
+	"github.com/hostrole/hostrole/agent/estate"
 	"github.com/hostrole/hostrole/agent/facts"
 	"github.com/hostrole/hostrole/agent/report"
 	"github.com/hostrole/hostrole/agent/roles"
 	"github.com/hostrole/hostrole/imds"
-	"github.com/hostrole/hostrole/imds/caller"
+	"github.com/hostrole/hostrole/imds/caller/cgroup"
 	"github.com/hostrole/hostrole/imds/caller/host"
 	"github.com/hostrole/hostrole/imds/document"
-	"github.com/hostrole/hostrole/imds/token"
 	"github.com/hostrole/hostrole/rotation"
 	"github.com/hostrole/hostrole/rotation/store"
 	"github.com/hostrole/hostrole/systemd"
@@ -36,6 +36,8 @@ import (
 type Options struct {
 	Log     *slog.Logger // required
 	Environ []string     // os.Environ() of the process; references of the config are followed in it
+	// Version and Revision of the program, for its metrics; "" is unknown.
+	Version, Revision string
 	// TrustUserNamespace lets the agent run in a user namespace of its own,
 	// where only the uids that are mapped can be told apart.
 	TrustUserNamespace bool
@@ -52,12 +54,19 @@ type Agent struct {
 	log       *slog.Logger
 	host      facts.Host
 	network   facts.Network
+	units     *cgroup.Enricher
 	site      *document.Key // signs the identity document; nil without one
 	manager   *rotation.Manager
+	estate    *estate.Estate
+	fresh     chan struct{} // holds one word that a credential was renewed
 	tokenKey  []byte
+	pulses    []*pulse // of the sockets that are served
 	started   time.Time
 	recording *recorder
+	meter     *meter
 	recent    report.Recent // decisions, for status
+
+	reloading sync.Mutex // held while a configuration is read and put to work
 
 	mu      sync.Mutex // held while a configuration is put to work
 	current *generation
@@ -69,20 +78,30 @@ type Agent struct {
 // directory has none; it does read the files that cfg names. Its error is a
 // [config.Faults] where the operator can mend it.
 func New(cfg *config.Config, o Options) (*Agent, error) {
-	a := &Agent{o: o, log: o.Log, host: facts.Read(), tokenKey: token.NewKey(), started: Now(), servers: map[string]*imds.Server{}}
-	a.recording = newRecorder(o.Log, Now)
-	a.site = a.siteKey(cfg)
+	a := &Agent{o: o, log: o.Log, host: facts.Read(), fresh: make(chan struct{}, 1), started: Now(), servers: map[string]*imds.Server{}}
+	a.estate = estate.Inherit(estate.Options{Log: o.Log, Now: Now, Boot: Boot, BootID: bootID()})
+	a.tokenKey = a.estate.TokenKey()
+	a.meter = newMeter(a, cfg)
+	a.o.Load = a.meter.load(o.Load)
+	a.recording = newRecorder(o.Log, Now, a.meter)
+	a.units = cgroup.New(cgroup.Options{Boot: Boot})
+	var err error
+	if a.site, err = a.siteKey(cfg); err != nil {
+		return nil, err
+	}
 	g, err := a.build(cfg)
 	if err != nil {
 		return nil, err
 	}
 	a.current = g
-	a.manager = rotation.New(&store.Store{}, rotation.Options{
+	outcomes := &store.Store{}
+	a.estate.Restore(outcomes, g.jobs())
+	a.manager = rotation.New(outcomes, rotation.Options{
 		RefreshAfter: time.Duration(cfg.Rotation.RefreshAfter),
 		Splay:        time.Duration(cfg.Rotation.Splay),
 		Parallel:     cfg.Rotation.Parallel,
 		Now:          Now, Boot: Boot, Draw: rand.Float64,
-		Observe: a.attempted,
+		Observe: a.renewed,
 	}, g.jobs())
 	return a, nil
 }
@@ -106,9 +125,11 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, a.recording.close()) }()
 
+	defer a.estate.Close()
+	a.leave()
 	// Sockets first: a second daemon fails at the port and never touches the
 	// addresses of the first. They come to life with their addresses.
-	tasks, closeAll, err := a.listen(ctx, caller.Chain{identify})
+	tasks, closeAll, err := a.listen(ctx, identify)
 	defer closeAll()
 	if err != nil {
 		return err
@@ -117,15 +138,18 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	// Addresses go last, after every listener is drained.
 	defer func() {
 		for _, c := range claims {
-			err = errors.Join(err, c.Release())
+			err = errors.Join(err, a.release(c))
 		}
 	}()
 	if err != nil {
 		return err
 	}
+	a.meter.watch(claims)
+	measured, closeMetrics := a.meter.open(ctx)
+	defer closeMetrics()
 	operator, closeOperator := a.operate(ctx, claims, tasks)
 	defer closeOperator()
-	tasks = append(tasks, operator...)
+	tasks = append(append(tasks, operator...), measured...)
 	for _, c := range claims {
 		tasks = append(tasks, task{"keeper of the addresses", c.Run})
 	}
@@ -133,8 +157,11 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	if a.o.Reload != nil {
 		tasks = append(tasks, task{"reload", a.reloads})
 	}
+	tasks = append(tasks, task{"handover", a.handsOver}, task{"watchdog", a.watch})
 	tasks = append(tasks, task{"service manager", func(ctx context.Context) error { a.ready(); <-ctx.Done(); a.stopping(); return nil }})
-	return supervise(ctx, tasks...)
+	err = supervise(ctx, tasks...)
+	a.leave()
+	return err
 }
 
 func (a *Agent) ready() {

@@ -65,6 +65,8 @@ func startHost(t *testing.T, session time.Duration, fault devsts.Fault, extra st
 	_ = l.Close()
 	h.url = "http://" + addr + "/latest/"
 	text := fmt.Sprintf(`version = 1
+[admin]
+socket = "admin.sock"
 [upstream]
 region = "eu-central-1"
 endpoint = %q

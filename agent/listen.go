@@ -8,8 +8,9 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/hostrole/hostrole/agent/config"
 	"github.com/hostrole/hostrole/agent/hostaddr"
-	"github.com/hostrole/hostrole/imds"
+	"github.com/hostrole/hostrole/imds/caller/host"
 )
 
 // claim puts the addresses of the listeners on the host. One address is one
@@ -49,27 +50,31 @@ func (a *Agent) claim(ctx context.Context) (claims []*hostaddr.Claim, err error)
 // listen opens the sockets of all listeners; closeAll closes those that no
 // server has taken over. A listener whose other address can be served goes on
 // without the one that cannot.
-func (a *Agent) listen(ctx context.Context, who imds.Identifier) (tasks []task, closeAll func(), err error) {
+func (a *Agent) listen(ctx context.Context, local *host.Enricher) (tasks []task, closeAll func(), err error) {
 	var open []net.Listener
 	closeAll = func() {
 		for _, l := range open {
 			_ = l.Close()
 		}
 	}
+	a.estate.KeepOnly(a.current.wants)
 	for _, l := range a.current.cfg.Listeners {
+		who, err := a.identifier(ctx, l, local)
+		if err != nil {
+			return nil, closeAll, err
+		}
 		srv := a.server(l, who)
 		a.servers[l.Name] = srv
-		device := ""
-		if l.Ingress != nil {
-			device = *l.Ingress
-		}
+		device := deviceFor(l)
 		var lost []error
 		for _, at := range l.Address {
-			socket, err := imds.Listen(ctx, at.AddrPort, device)
+			opened, err := a.estate.Listen(ctx, at.AddrPort, device)
 			if err != nil {
 				lost = append(lost, fmt.Errorf("listener %q: %w", l.Name, err))
 				continue
 			}
+			socket := newPulse(opened)
+			a.pulses = append(a.pulses, socket)
 			open = append(open, socket)
 			tasks = append(tasks, task{fmt.Sprintf("listener %q on %v", l.Name, at), func(ctx context.Context) error { return srv.Serve(ctx, socket) }})
 		}
@@ -81,4 +86,19 @@ func (a *Agent) listen(ctx context.Context, who imds.Identifier) (tasks []task, 
 		}
 	}
 	return tasks, closeAll, nil
+}
+
+// deviceFor is the device that the sockets of l are bound to; "" for none.
+func deviceFor(l config.Listener) string {
+	if l.Ingress == nil {
+		return ""
+	}
+	return *l.Ingress
+}
+
+// wants reports whether a listener has this address and device.
+func (g *generation) wants(at netip.AddrPort, device string) bool {
+	return slices.ContainsFunc(g.cfg.Listeners, func(l config.Listener) bool {
+		return deviceFor(l) == device && slices.ContainsFunc(l.Address, func(hp config.HostPort) bool { return hp.AddrPort == at })
+	})
 }

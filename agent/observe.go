@@ -147,7 +147,7 @@ func (r *recorder) decision(e gate.Event) (err error) {
 // record puts a decision into the form of the audit file.
 func record(e gate.Event, now time.Time) audit.Record {
 	rec := audit.Record{
-		Time: now, Verdict: verdict(e.Err), Endpoint: e.Endpoint, Listener: e.Caller.Listener, Remote: e.Caller.Remote.String(),
+		Time: now, Verdict: verdict(e.Err), Endpoint: e.Endpoint, Listener: e.Caller.Listener, Remote: remote(e.Caller),
 		User: e.Caller.User, Groups: e.Caller.Groups, Cgroup: e.Caller.Cgroup, Inode: e.Caller.Inode,
 		Unit: e.Caller.Unit, Container: e.Caller.Container, Runtime: e.Caller.Runtime, Pod: e.Caller.Pod,
 		Rule: e.Verdict.Rule, Rehearsed: e.Verdict.Rehearsed, Role: e.Role, Credential: e.Credential, RequestID: e.RequestID,
@@ -171,6 +171,14 @@ func verdict(err error) audit.Verdict {
 		return audit.Refused
 	}
 	return audit.NotReady
+}
+
+// remote is where a caller came from; "" for one that has no address.
+func remote(who caller.Caller) string {
+	if !who.Remote.IsValid() {
+		return ""
+	}
+	return who.Remote.String()
 }
 
 // party names a caller, without where it came from.

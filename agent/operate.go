@@ -8,7 +8,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/hostrole/hostrole/agent/admin"
@@ -16,10 +15,11 @@ import (
 	"github.com/hostrole/hostrole/agent/hostaddr"
 	"github.com/hostrole/hostrole/agent/report"
 	"github.com/hostrole/hostrole/agent/roles"
+	"github.com/hostrole/hostrole/imds/caller"
 	"github.com/hostrole/hostrole/imds/gate"
+	"github.com/hostrole/hostrole/imds/policy"
 	"github.com/hostrole/hostrole/imds/process"
 	"github.com/hostrole/hostrole/rotation/source"
-	"github.com/hostrole/hostrole/systemd"
 )
 
 // An operator is what the operator's socket gives access to.
@@ -28,7 +28,6 @@ type operator struct {
 	claims []*hostaddr.Claim
 	served map[string]bool // names of the tasks of sockets that are served
 
-	reloading sync.Mutex // held while the configuration is read and applied
 }
 
 // operate opens the operator's socket and returns the task that answers on it.
@@ -58,7 +57,7 @@ func (a *Agent) operate(ctx context.Context, claims []*hostaddr.Claim, sockets [
 	}
 	srv := admin.New(admin.Options{
 		Status: op.status, Explain: op.explain, Refresh: op.refresh, Reload: op.reload, Revoke: op.revoke, Process: op.process,
-		Group: cfg.Group, Log: a.log,
+		Metrics: a.meter.metrics, Group: cfg.Group, Log: a.log,
 	})
 	serve := func(ctx context.Context) error {
 		if err := srv.Serve(ctx, s); err != nil {
@@ -99,7 +98,7 @@ func (op *operator) now() *generation {
 
 func (op *operator) status() admin.Status {
 	a, g := op.a, op.now()
-	s := admin.Status{Version: 1, Time: Now(), Started: a.started, PID: os.Getpid(), Roles: []admin.Role{},
+	s := admin.Status{Version: 1, Program: a.o.Version, Time: Now(), Started: a.started, PID: os.Getpid(), Roles: []admin.Role{},
 		Listeners: []admin.Endpoint{}, Addresses: []admin.Address{}, Decisions: a.recent.List()}
 	for _, name := range report.Order(g.roles) {
 		s.Roles = append(s.Roles, op.role(g, g.roles[name]))
@@ -186,27 +185,18 @@ func (op *operator) reload(ctx context.Context) (admin.Reload, error) {
 	if a.o.Load == nil {
 		return admin.Reload{}, errors.New("this daemon has no configuration to read again")
 	}
-	op.reloading.Lock()
-	defer op.reloading.Unlock()
-	a.tell(systemd.Reloading())
-	cfg, err := a.o.Load()
-	if err == nil {
-		err = a.Apply(ctx, cfg)
-	}
+	err := a.reload(ctx)
 	did := admin.Reload{Summary: op.now().summary(), Faults: []admin.Fault{}}
 	var faults config.Faults
 	switch {
 	case errors.As(err, &faults):
 		for _, f := range faults {
-			a.log.Error("the configuration was not reloaded: the old one serves", logError, f.String())
 			did.Faults = append(did.Faults, admin.Fault(f))
 		}
 		did.Summary, err = "the configuration was not reloaded: the old one serves", nil
 	case err != nil:
-		a.log.Error("the configuration was not reloaded: the old one serves", logError, err.Error())
 		did.Summary, err = "the configuration was not reloaded", fmt.Errorf("the configuration was not reloaded, and the old one serves: %w", err)
 	}
-	a.tell(systemd.Ready(did.Summary))
 	return did, err
 }
 
@@ -246,11 +236,17 @@ const hold = 20 * time.Second
 
 func (op *operator) process(ctx context.Context, p admin.Peer, role string) ([]byte, error) {
 	g := op.now()
-	who, err := report.User(p.UID)
+	who, err := report.Process(p.UID, p.Cgroup)
 	if err != nil {
 		return nil, err
 	}
 	who.Listener = admin.Listener
+	if asks := func(r policy.Rule) bool { return len(r.Units)+len(r.Containers) > 0 }; p.Cgroup == "" && slices.ContainsFunc(g.rules, asks) {
+		// As at the metadata address: without this fact a caller could fall
+		// through to a rule that is not meant for it.
+		who = caller.Caller{Listener: admin.Listener}
+		op.a.log.Warn("credential_process is denied: rules ask for a unit or a container, and the kernel does not say which a peer is of; it does since Linux 6.5", "uid", p.UID)
+	}
 	onWire := func(r *roles.Role) bool { return r.Name == role }
 	if r := g.roles[role]; r != nil && !slices.ContainsFunc(slices.Collect(maps.Values(g.roles)), onWire) {
 		role = r.Name // the gate knows the wire's names; who is denied learns nothing of this
@@ -258,7 +254,7 @@ func (op *operator) process(ctx context.Context, p admin.Peer, role string) ([]b
 	ctx, cancel := context.WithTimeout(ctx, hold)
 	defer cancel()
 	text, err := process.Document(ctx, g.gate, Now, who, role)
-	which := "its own role"
+	which := "your own role"
 	if role != "" {
 		which = fmt.Sprintf("the role %.64q", role)
 	}
@@ -266,15 +262,15 @@ func (op *operator) process(ctx context.Context, p admin.Peer, role string) ([]b
 	case err == nil:
 		return text, nil
 	case errors.Is(err, gate.ErrDenied):
-		return nil, admin.Fail(admin.ErrDenied, "no rule gives %s to %s; `hostrole explain --uid %d` says why", which, report.Name(who), p.UID)
+		return nil, admin.Fail(admin.ErrDenied, "no rule gives %s %s; `hostrole explain --uid %d` says why", report.Name(who), strings.Replace(which, "your own", "a", 1), p.UID)
 	case errors.Is(err, gate.ErrRefused): // the upstream's words are not for every user
 		return nil, admin.Fail(admin.ErrRefused, "the upstream refuses %s, or an operator has revoked it; `hostrole status` says more", which)
 	}
 	return nil, admin.Fail(admin.ErrNotReady, "%s has no live credential at the moment; `hostrole status` says why", which)
 }
 
-func (op *operator) explain(uid uint32) (admin.Explanation, error) {
-	who, err := report.User(uid)
+func (op *operator) explain(uid uint32, cgroup string) (admin.Explanation, error) {
+	who, err := report.Process(uid, cgroup)
 	if err != nil {
 		return admin.Explanation{}, err
 	}
@@ -283,5 +279,5 @@ func (op *operator) explain(uid uint32) (admin.Explanation, error) {
 	for _, l := range g.cfg.Listeners {
 		at = append(at, l.Name)
 	}
-	return report.Explain(rulesOf(g.cfg), who, append(at, admin.Listener)), nil
+	return report.Explain(g.rules, who, append(at, admin.Listener)), nil
 }

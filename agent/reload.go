@@ -22,31 +22,36 @@ func (a *Agent) reloads(ctx context.Context) error {
 			return nil
 		case <-a.o.Reload:
 		}
-		a.tell(systemd.Reloading())
-		status := a.reload(ctx)
-		a.tell(systemd.Ready(status))
+		_ = a.reload(ctx) // told already, to the log and the service manager
 	}
 }
 
-// reload reads the configuration and returns a line about what came of it. One
-// that is bad changes nothing.
-func (a *Agent) reload(ctx context.Context) (status string) {
+// reload reads the configuration and puts it to work, and tells the log and the
+// service manager what came of it. One that is bad changes nothing. Of two at
+// once, the later one reads later.
+func (a *Agent) reload(ctx context.Context) error {
+	a.reloading.Lock()
+	defer a.reloading.Unlock()
+	a.tell(systemd.Reloading())
 	cfg, err := a.o.Load()
 	if err == nil {
 		err = a.Apply(ctx, cfg)
 	}
-	if err == nil {
-		return a.current.summary()
-	}
+	const kept = "the configuration was not reloaded: the old one serves"
 	var faults config.Faults
-	if !errors.As(err, &faults) {
-		a.log.Error("the configuration was not reloaded: the old one serves", logError, err.Error())
-		return "the configuration was not reloaded: " + err.Error()
+	switch {
+	case err == nil:
+		a.tell(systemd.Ready(a.current.summary()))
+	case errors.As(err, &faults):
+		for _, f := range faults {
+			a.log.Error(kept, logError, f.String())
+		}
+		a.tell(systemd.Ready(fmt.Sprintf("%s; %d faults, the first: %v", kept, len(faults), faults[0])))
+	default:
+		a.log.Error(kept, logError, err.Error())
+		a.tell(systemd.Ready(kept + "; " + err.Error()))
 	}
-	for _, f := range faults {
-		a.log.Error("the configuration was not reloaded: the old one serves", logError, f.String())
-	}
-	return fmt.Sprintf("the configuration was not reloaded: %d faults, the first: %v", len(faults), faults[0])
+	return err
 }
 
 // settle is how long the old rules serve on while roles that are new or have

@@ -40,7 +40,7 @@ type Record struct {
 	Reason     string    `json:"reason,omitempty"` // of a verdict that is not granted
 	Endpoint   string    `json:"endpoint"`         // the protocol that asked, such as imds
 	Listener   string    `json:"listener"`
-	Remote     string    `json:"remote"`
+	Remote     string    `json:"remote,omitempty"`
 	UID        *uint32   `json:"uid"` // null when the kernel did not say
 	User       string    `json:"user,omitempty"`
 	Groups     []string  `json:"groups,omitempty"`
