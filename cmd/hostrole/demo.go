@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -18,6 +19,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/hostrole/hostrole/agent"
+	"github.com/hostrole/hostrole/agent/admin"
 	"github.com/hostrole/hostrole/agent/config"
 	"github.com/hostrole/hostrole/agent/devsts"
 	"github.com/hostrole/hostrole/rotation"
@@ -57,7 +59,8 @@ no root, no AWS account and no configuration, and leaves nothing.
 
 With a command, it runs that in there instead, and ends with its exit status:
 
-  hostrole demo -- aws sts get-caller-identity`,
+  hostrole demo -- aws sts get-caller-identity
+  hostrole demo -- hostrole status`,
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) > 0 && c.ArgsLenAtDash() != 0 {
 				return fmt.Errorf("%w: put -- before the command: hostrole demo -- %s", errUsage, strings.Join(args, " "))
@@ -80,6 +83,7 @@ type demo struct {
 	sts            *devsts.Server
 	stsURL         string
 	renewals       chan rotation.Event
+	admin          string // the operator's socket
 }
 
 func (d *demo) run(ctx context.Context) error {
@@ -108,6 +112,12 @@ func (d *demo) run(ctx context.Context) error {
 	if len(d.argv) > 0 {
 		life = commandSession
 	}
+	dir, err := os.MkdirTemp("", "hostrole-")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	d.admin = filepath.Join(dir, "admin.sock")
 	stop, err := d.startSTS(ctx)
 	if err != nil {
 		return err
@@ -182,6 +192,10 @@ func (d *demo) configText(life time.Duration) string {
 region   = %q
 endpoint = %q
 
+[admin]
+socket = %q
+group  = ""
+
 [rotation]
 splay = "0s"
 %s
@@ -204,7 +218,7 @@ duration = %q
 name  = "you"
 uid   = [%d]
 roles = ["app"]
-`, demoRegion, d.stsURL, listener, demoKeyID, secretVar, hubARN, commandSession, appARN, life, os.Geteuid())
+`, demoRegion, d.stsURL, d.admin, listener, demoKeyID, secretVar, hubARN, commandSession, appARN, life, os.Geteuid())
 }
 
 func (d *demo) daemon(life time.Duration, ready chan struct{}) (*agent.Agent, error) {
@@ -216,6 +230,7 @@ func (d *demo) daemon(life time.Duration, ready chan struct{}) (*agent.Agent, er
 	return agent.New(cfg, agent.Options{
 		Log: slog.New(slog.DiscardHandler), Environ: append(os.Environ(), secretVar+"="+demoSecret), TrustUserNamespace: true,
 		Ready: func() { close(ready) },
+		Load:  func() (*config.Config, error) { return config.Parse("demo.toml", []byte(d.configText(life))) },
 		Renewed: func(e rotation.Event) {
 			if e.Name == "app" {
 				select {
@@ -237,7 +252,7 @@ func (d *demo) command(ctx context.Context) error {
 		}
 	}
 	cmd.Env = append(cmd.Env, "AWS_REGION="+demoRegion, "AWS_DEFAULT_REGION="+demoRegion, "AWS_ENDPOINT_URL_STS="+d.stsURL,
-		"AWS_CONFIG_FILE=/dev/null", "AWS_SHARED_CREDENTIALS_FILE=/dev/null")
+		admin.SocketVar+"="+d.admin, "AWS_CONFIG_FILE=/dev/null", "AWS_SHARED_CREDENTIALS_FILE=/dev/null")
 	if d.imds.Addr().IsLoopback() {
 		cmd.Env = append(cmd.Env, "AWS_EC2_METADATA_SERVICE_ENDPOINT=http://"+d.imds.String())
 	}

@@ -21,6 +21,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/hostrole/hostrole/agent/config"
+	"github.com/hostrole/hostrole/cmd/hostrole/operator"
 )
 
 // version and commit are set by the linker.
@@ -30,12 +31,13 @@ var version, commit = "dev", ""
 const (
 	exitFailed       = 1
 	exitUsage        = 2
+	exitUnavailable  = 69
 	exitNotPermitted = 77
 	exitConfig       = 78
 )
 
 // errUsage matches a command line that cannot be understood.
-var errUsage = errors.New("usage")
+var errUsage = operator.ErrUsage
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
@@ -68,6 +70,7 @@ renews them long before they expire.`,
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	root.AddCommand(runCommand(stderr), checkCommand(stdout), demoCommand(), versionCommand(stdout))
+	root.AddCommand(operator.Commands()...)
 	cmd, err := root.ExecuteContextC(ctx)
 	return report(stderr, cmd, err)
 }
@@ -94,8 +97,11 @@ func report(w io.Writer, cmd *cobra.Command, err error) int {
 		return exitUsage
 	}
 	_, _ = fmt.Fprintln(w, "hostrole:", err)
-	if errors.Is(err, os.ErrPermission) {
+	switch {
+	case errors.Is(err, os.ErrPermission):
 		return exitNotPermitted
+	case errors.Is(err, operator.ErrUnavailable):
+		return exitUnavailable
 	}
 	return exitFailed
 }

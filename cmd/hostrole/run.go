@@ -11,6 +11,7 @@ import (
 
 	"github.com/hostrole/hostrole/agent"
 	"github.com/hostrole/hostrole/agent/config"
+	"github.com/hostrole/hostrole/cmd/hostrole/operator"
 )
 
 // defaultConfig is where the packages put the config.
@@ -50,9 +51,17 @@ for port 80, and neither with manage_address = false and a loopback address.`,
 func checkCommand(stdout io.Writer) *cobra.Command {
 	c := &cobra.Command{
 		Use: "check", Short: "Check the configuration and say all that is wrong with it", Args: noArgs,
+		Long: `Check reads the configuration and what it names, and says all that is wrong with
+it, each with its place. With --live it then asks the upstream of each role for
+one credential, a role after the one that it is assumed from, and says which
+part fails and why. It starts nothing, needs no daemon, and keeps nothing.
+
+Exit status: 78 when the configuration has faults; with --live 69 when an
+upstream does not answer, and 1 when one refuses.`,
 	}
+	live := c.Flags().Bool("live", false, "ask the upstream of each role as well")
 	path := configFlag(c)
-	c.RunE = func(*cobra.Command, []string) error {
+	c.RunE = func(c *cobra.Command, _ []string) error {
 		cfg, err := config.Load(*path)
 		if err != nil {
 			return err
@@ -64,6 +73,9 @@ func checkCommand(stdout io.Writer) *cobra.Command {
 			_, _ = fmt.Fprintf(stdout, "warning: %v\n", w)
 		}
 		_, err = fmt.Fprintf(stdout, "%s: good: %d roles, %d sources, %d rules, %d listeners\n", *path, len(cfg.Roles), len(cfg.Sources), len(cfg.Allow), len(cfg.Listeners))
+		if err == nil && *live {
+			err = operator.Live(c.Context(), cfg, os.Environ(), stdout)
+		}
 		return err
 	}
 	return c
