@@ -1,10 +1,13 @@
-// Package systemd tells the service manager how the daemon fares.
+// Package systemd tells the service manager how the daemon fares, and has it
+// keep descriptors for the next process.
 //
 // # Why not
 //
-// Not a datagram of our own making: go-systemd knows the socket's forms. Not
+// Not a datagram of our own making where go-systemd has one: it knows the
+// socket's forms; it sends no descriptors, which is why [Store] exists. Not
 // D-Bus: a daemon that must come up before the network should not wait for a
-// bus.
+// bus. Not a second process of ours that holds what must survive: it can crash
+// as well, and process 1 is there anyway.
 package systemd
 
 import (
