@@ -2,7 +2,7 @@
 
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help build demo test check fuzz bench setup clean
+.PHONY: help build demo test check fuzz bench clients setup clean
 .NOTPARALLEL:
 
 # A clone without tags, or without git, still builds.
@@ -62,6 +62,10 @@ bench: ## the parts, then the whole program under load; BENCH=pattern
 	@grep -rl --include='*_test.go' '^func Benchmark' agent cmd imds rotation systemd | grep -v '^agent/e2e' | xargs -rn 1 dirname | sort -u | sed 's,^,./,' | \
 	  xargs -r go test -run '^$$' -bench '$(BENCH)' -benchmem
 	@go test -run '^$$' -bench '$(BENCH)' -timeout 30m ./agent/e2e
+
+clients: ## the clients that take minutes to install, against the whole program
+	@agent/e2e/setup.sh --clients
+	@HOSTROLE_E2E=require HOSTROLE_E2E_CLIENTS=all go test -race -v -run '^TestField' -timeout 10m ./agent/e2e
 
 setup:
 	@agent/e2e/setup.sh

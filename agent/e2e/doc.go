@@ -4,8 +4,10 @@
 //
 // TestMain runs everything again in a new network namespace. MinIO, Ceph and
 // the clients come from setup.sh; a test whose tool is missing says so and is
-// skipped, or fails where HOSTROLE_E2E=require, as in CI. The files of
-// testdata/sdk hold what each client asks for, written with -update.
+// skipped, or fails where HOSTROLE_E2E=require, as in CI. Clients that take
+// minutes to install are tested where HOSTROLE_E2E_CLIENTS=all, and come from
+// setup.sh --clients. The files of testdata/sdk hold what each client asks for,
+// written with -update.
 //
 // # Why not
 //

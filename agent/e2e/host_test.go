@@ -124,6 +124,9 @@ func TestLeftOver(t *testing.T) {
 // refuses runs a daemon that must end by itself with a status and a message.
 func refuses(t *testing.T, config string, status int, words ...string) {
 	t.Helper()
+	if !realRoot(t) {
+		missing(t, "a real root: in a user namespace hostrole does not start")
+	}
 	file := filepath.Join(t.TempDir(), "hostrole.toml")
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		t.Fatal(err)

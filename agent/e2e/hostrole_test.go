@@ -45,6 +45,9 @@ func startHostrole(t testing.TB, configTOML string) *daemon {
 	if refused != "" {
 		t.Fatal("this test must not run on the machine's own network")
 	}
+	if !realRoot(t) {
+		missing(t, "a real root: in a user namespace hostrole cannot tell callers apart, and does not start")
+	}
 	binary := os.Getenv(binaryEnv)
 	noteSources(t)
 	config := filepath.Join(t.TempDir(), "hostrole.toml")
@@ -181,10 +184,19 @@ func (d *daemon) credential(t testing.TB, role string) document {
 
 // A request is one line of hostrole's log at level debug.
 type request struct {
-	Msg    string `json:"msg"`
-	Method string `json:"method"`
-	Path   string `json:"path"`
-	Status int    `json:"status"`
+	Time     time.Time `json:"time"` // of the line
+	Took     string    `json:"took"`
+	Msg      string    `json:"msg"`
+	Listener string    `json:"listener"`
+	Method   string    `json:"method"`
+	Path     string    `json:"path"`
+	Status   int       `json:"status"`
+}
+
+// began is when hostrole had the whole request.
+func (r request) began() time.Time {
+	took, _ := time.ParseDuration(r.Took) // 0 in a line without
+	return r.Time.Add(-took)
 }
 
 // requests finds the requests that hostrole logged, in order. Whatever else is

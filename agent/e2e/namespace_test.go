@@ -25,6 +25,7 @@ const (
 	roleEnv     = "HOSTROLE_E2E_ROLE"  // "" | probe | tests | baseline
 	leftEnv     = "HOSTROLE_E2E_LEFT"  // the network namespace that must not be used
 	binaryEnv   = "HOSTROLE_BIN"       // the hostrole to test; built when empty
+	scratchEnv  = "HOSTROLE_E2E_DIR"   // a folder for what is built once; it ends with the tests
 	requireEnv  = "HOSTROLE_E2E"       // "require": nothing may be skipped
 	refusalTest = "^TestOwnNamespace$" // the only test that may run where the kernel refuses
 	ownNetwork  = "/proc/thread-self/ns/net"
@@ -105,6 +106,7 @@ func again() (int, error) {
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	cmd := inNamespace("tests")
+	cmd.Env = append(cmd.Env, scratchEnv+"="+dir)
 	if os.Getenv(binaryEnv) == "" {
 		// Built here, because a namespace has no network to fetch modules by.
 		binary := filepath.Join(dir, "hostrole")

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -18,89 +19,157 @@ import (
 var update = flag.Bool("update", false, "rewrite testdata/sdk with what the clients ask for now")
 
 // An sdk is a client of the metadata service as programs in the field use it.
-// argv returns how it is run with the arguments ENDPOINT BUCKET, or skips t.
+// argv returns how it is run with the arguments ENDPOINT BUCKET, or skips t. It
+// prints one line of JSON: client, version, and the accessKeyId that its chain
+// found, or "" where it does not tell.
 type sdk struct {
-	name string
-	argv func(t *testing.T) []string
+	name  string
+	argv  func(t *testing.T) []string
+	mode  bool   // asks over IPv6 when it is told so
+	blind string // why nobody can see which key it found; "" for most
 }
 
 var sdks = []sdk{
-	{"aws-sdk-go-v2", func(t *testing.T) []string { return []string{goClients(t), "s3", "v2"} }},
-	{"minio-go", func(t *testing.T) []string { return []string{goClients(t), "s3", "minio"} }},
-	{"boto3", func(t *testing.T) []string {
-		python := tool(t, "python3")
-		probe := exec.Command(python, "-c", "import boto3")
-		probe.Env = bare(t)
-		if out, err := probe.CombinedOutput(); err != nil {
-			missing(t, "boto3: run agent/e2e/setup.sh (%s)", out)
-		}
-		return []string{python, "clients/boto3_client.py"}
-	}},
-	{"awscli", func(t *testing.T) []string {
+	{name: "aws-sdk-go-v2", mode: true, argv: func(t *testing.T) []string { return []string{goClients(t), "s3", "v2"} }},
+	{name: "aws-sdk-go-v1", argv: func(t *testing.T) []string { return []string{goClients(t), "s3", "v1"} }},
+	{name: "minio-go", argv: func(t *testing.T) []string { return []string{goClients(t), "s3", "minio"} }},
+	{name: "boto3", mode: true, argv: func(t *testing.T) []string { return []string{boto3(t), "clients/boto3_client.py"} }},
+	{name: "awscli", mode: true, argv: func(t *testing.T) []string {
 		tool(t, "aws")
 		return []string{tool(t, "sh"), "clients/awscli.sh"}
 	}},
-	{"aws-sdk-js-v3", func(t *testing.T) []string {
-		node := tool(t, "node")
-		modules := cached(t, "node/node_modules")
-		lock, err := os.ReadFile("clients/node/package-lock.json")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if made, err := os.ReadFile(cached(t, "node/package-lock.json")); err != nil || string(made) != string(lock) {
-			missing(t, "the JavaScript client as package-lock.json has it now: run agent/e2e/setup.sh")
-		}
-		// Node looks for modules beside the program.
-		dir := t.TempDir()
-		program, err := os.ReadFile("clients/node/client.mjs")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(filepath.Join(dir, "client.mjs"), program, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Symlink(modules, filepath.Join(dir, "node_modules")); err != nil {
-			t.Fatal(err)
-		}
-		return []string{node, filepath.Join(dir, "client.mjs")}
-	}},
-	{"curl", func(t *testing.T) []string {
+	{name: "aws-sdk-js-v3", mode: true, argv: node("node", "client.mjs")},
+	{name: "aws-sdk-js-v2", argv: node("node", "v2.mjs")},
+	{name: "minio-js", argv: node("node", "minio.mjs"), blind: "it reads AccessKeyID where EC2 says AccessKeyId"},
+	{name: "aws-crt", argv: node("node", "crt.mjs")},
+	{name: "curl", argv: func(t *testing.T) []string {
 		tool(t, "curl")
 		return []string{tool(t, "sh"), "clients/curl.sh"}
 	}},
 }
 
-// TestSDKs runs each client with nothing configured but a region. Each has to
-// end up with the key that hostrole serves, put an object and read it back,
-// and ask hostrole for exactly what its golden file says.
+// boto3 returns the Python that has it.
+func boto3(t *testing.T) string {
+	t.Helper()
+	python := tool(t, "python3")
+	probe := exec.Command(python, "-c", "import boto3")
+	probe.Env = bare(t)
+	if out, err := probe.CombinedOutput(); err != nil {
+		missing(t, "boto3: run agent/e2e/setup.sh (%s)", out)
+	}
+	return python
+}
+
+// node runs a program of clients/FOLDER with the modules that setup.sh has
+// installed for that folder.
+func node(folder, program string) func(t *testing.T) []string {
+	return func(t *testing.T) []string {
+		t.Helper()
+		binary := tool(t, "node")
+		modules := cached(t, filepath.Join(folder, "node_modules"))
+		made, err := filepath.Glob(filepath.Join("clients", folder, "package*.json"))
+		if err != nil || len(made) == 0 {
+			t.Fatalf("clients/%s has no package.json: %v", folder, err)
+		}
+		for _, file := range made {
+			want, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, err := os.ReadFile(cached(t, filepath.Join(folder, filepath.Base(file)))); err != nil || string(got) != string(want) {
+				missing(t, "the JavaScript clients as %s has them now: run agent/e2e/setup.sh", file)
+			}
+		}
+		// Node looks for modules beside the program.
+		dir := t.TempDir()
+		text, err := os.ReadFile(filepath.Join("clients", folder, program))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, program), text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(modules, filepath.Join(dir, "node_modules")); err != nil {
+			t.Fatal(err)
+		}
+		return []string{binary, filepath.Join(dir, program)}
+	}
+}
+
+// sdkConfig is a host with one role, whose STS is MinIO's. Its key lives for
+// half a day, so that it hardly ever changes under a test.
+func sdkConfig(t *testing.T) string {
+	return strings.Replace(preamble(t, minioURL, "app"), `refresh_after = "1m"`, `refresh_after = "24h"`, 1) + `
+[role.app]
+arn = "` + anyARN + `"
+from = "source.keys"
+duration = "12h"
+`
+}
+
+// TestSDKs runs each client with nothing configured but a region.
 func TestSDKs(t *testing.T) {
 	startMinIO(t, nil)
-	d := startHostrole(t, preamble(t, minioURL, "app")+`
-[role.app]
-arn = "`+anyARN+`"
-from = "source.keys"
-duration = "1h"
+	w := newWitness(t)
+	d := startHostrole(t, sdkConfig(t))
+	for _, c := range sdks {
+		t.Run(c.name, func(t *testing.T) { c.run(t, d, w, bare(t)) })
+	}
+}
+
+// TestSDKsOverIPv6: those that have a switch for it ask the same, at the other
+// address and nowhere else.
+func TestSDKsOverIPv6(t *testing.T) {
+	startMinIO(t, nil)
+	w := newWitness(t)
+	d := startHostrole(t, sdkConfig(t)+`
+[[listener]]
+name = "six"
+kind = "imds"
+address = ["[fd00:ec2::254]:80"]
 `)
 	for _, c := range sdks {
+		if !c.mode {
+			continue
+		}
 		t.Run(c.name, func(t *testing.T) {
-			argv := append(c.argv(t), minioURL, bucket)
-			want := d.credential(t, "app").AccessKeyId
-			from := d.settle(t)
-			out := output(t, time.Minute, bare(t), argv...)
-			golden(t, filepath.Join("testdata", "sdk", c.name+".txt"), func() string { return sequence(d.out.since(from)) })
-			var result struct{ Client, Version, AccessKeyID string }
-			if err := json.Unmarshal(out, &result); err != nil {
-				t.Fatalf("%v: %s", err, out)
-			}
-			t.Logf("%s %s", result.Client, result.Version)
-			if after := d.credential(t, "app").AccessKeyId; after != want {
-				t.Fatalf("the key changed from %s to %s under the test", want, after)
-			}
-			if result.AccessKeyID != want {
-				t.Errorf("the client has the key %q, hostrole serves %q", result.AccessKeyID, want)
+			log := c.run(t, d, w, bare(t, "AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE=IPv6"))
+			for _, r := range requests(log) {
+				if r.Listener != "six" {
+					t.Errorf("%s %s went to the listener %q", r.Method, r.Path, r.Listener)
+				}
 			}
 		})
 	}
+}
+
+// run runs a client. It has to end up with the key that hostrole serves, put
+// an object and read it back, and ask hostrole for exactly what its golden
+// file says. It returns the log of the time that it ran.
+func (c sdk) run(t *testing.T, d *daemon, w *witness, env []string) (log string) {
+	t.Helper()
+	argv := append(c.argv(t), w.url, bucket)
+	want := d.credential(t, "app").AccessKeyId
+	from := d.settle(t)
+	w.forget()
+	out := output(t, 2*time.Minute, env, argv...)
+	golden(t, filepath.Join("testdata", "sdk", c.name+".txt"), func() string { return sequence(d.out.since(from)) })
+	log = d.out.since(from)
+	var result struct{ Client, Version, AccessKeyID string }
+	if err := json.Unmarshal(out, &result); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	t.Logf("%s %s", result.Client, result.Version)
+	if after := d.credential(t, "app").AccessKeyId; after != want {
+		t.Fatalf("the key changed from %s to %s under the test", want, after)
+	}
+	if result.AccessKeyID != "" && result.AccessKeyID != want {
+		t.Errorf("the client has the key %q, hostrole serves %q", result.AccessKeyID, want)
+	}
+	if seen := w.seen(); c.blind == "" && !slices.Equal(seen, []string{want}) {
+		t.Errorf("the client signed with the keys %q, hostrole serves %q", seen, want)
+	}
+	return log
 }
 
 // settle waits until the log has what was asked before: a request is logged
@@ -123,10 +192,14 @@ var (
 	dated    = regexp.MustCompile(`^/\d{4}-\d\d-\d\d/`)
 )
 
-// sequence renders the requests of a log, one a line.
+// sequence renders the requests of a log, one a line, in the order in which
+// they came: a client may have its answer, and its next one as well, before
+// the first is logged.
 func sequence(log string) string {
 	var lines strings.Builder
-	for _, r := range requests(log) {
+	all := requests(log)
+	slices.SortStableFunc(all, func(a, b request) int { return a.began().Compare(b.began()) })
+	for _, r := range all {
 		path := dated.ReplaceAllString(roleName.ReplaceAllString(r.Path, "${1}ROLE"), "/DATE/")
 		fmt.Fprintf(&lines, "%s %s %d\n", r.Method, path, r.Status)
 	}
@@ -164,11 +237,13 @@ func TestSequence(t *testing.T) {
 not JSON
 {"level":"DEBUG","msg":"request","method":"PUT","path":"/latest/api/token","status":200}
 {"level":"DEBUG","msg":"request","method":"GET","path":"/latest/meta-data/iam/security-credentials/app","status":200}
-{"level":"DEBUG","msg":"request","method":"GET","path":"/2021-03-23/meta-data/iam/security-credentials/","status":401}
+{"time":"2026-01-02T03:04:05.002Z","level":"DEBUG","msg":"request","method":"GET","path":"/2021-03-23/meta-data/late","status":401,"took":"100µs"}
+{"time":"2026-01-02T03:04:05.003Z","level":"DEBUG","msg":"request","method":"GET","path":"/2021-03-23/meta-data/iam/security-credentials/","status":401,"took":"2ms"}
 `
 	want := `PUT /latest/api/token 200
 GET /latest/meta-data/iam/security-credentials/ROLE 200
 GET /DATE/meta-data/iam/security-credentials/ 401
+GET /DATE/meta-data/late 401
 `
 	if got := sequence(log); got != want {
 		t.Errorf("got:\n%swant:\n%s", got, want)

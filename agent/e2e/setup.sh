@@ -2,8 +2,9 @@
 # setup.sh gets what the whole-program tests need and the machine has not:
 # Debian packages, MinIO, the Go and JavaScript clients, a Ceph tree.
 #
-#   agent/e2e/setup.sh           everything; the first time about 5 minutes on two cores, later a second
-#   agent/e2e/setup.sh --quick   without MinIO, Ceph and npm
+#   agent/e2e/setup.sh             everything but the last; the first time about 5 minutes on two cores, later a second
+#   agent/e2e/setup.sh --quick     without MinIO, Ceph and npm
+#   agent/e2e/setup.sh --clients   also a Debian tree of clients, and Rust's SDK; 3 minutes more, and 2 GB
 #
 # Big things are kept by version in ${HOSTROLE_E2E_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/hostrole-e2e}.
 # As root, or with sudo that asks nothing, it installs packages; else it says
@@ -14,11 +15,12 @@ PATH=$PATH:/usr/sbin:/sbin # where an ordinary user's shell does not look
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cache=${HOSTROLE_E2E_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/hostrole-e2e}
 debian=bookworm # the release whose ceph the tests were written for
-quick=
+quick='' clients=''
 case ${1:-} in
   "") ;;
   --quick) quick=1 ;;
-  *) sed -n '2,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
+  --clients) clients=1 ;;
+  *) sed -n '2,12s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
 esac
 
 left_out=()
@@ -46,7 +48,7 @@ if [ "$(id -u)" != 0 ]; then
 fi
 
 packages() {
-  local want=() pair pairs="wrk=wrk ip=iproute2 unshare=util-linux curl=curl python3=python3 aws=awscli" # command=package
+  local want=() pair pairs="wrk=wrk ip=iproute2 unshare=util-linux curl=curl python3=python3 aws=awscli xmlsec1=xmlsec1 systemd-nspawn=systemd-container" # command=package
   [ -n "$quick" ] || pairs="$pairs node=nodejs npm=npm debootstrap=debootstrap"
   for pair in $pairs; do
     command -v "${pair%%=*}" >/dev/null || want+=("${pair#*=}")
@@ -79,30 +81,42 @@ minio() {
   mv "$cache/minio-$version.part" "$cache/minio-$version"
 }
 
-# node_modules is made anew when the lock file differs from the one it was
-# made from, which lies beside it.
+# node_modules FOLDER installs what clients/FOLDER asks for. It is made anew
+# when the files that it was made from differ; they lie beside it. rust has no
+# lock file: npm cannot lock a native package whose other platforms it is not
+# given, so its package.json names every version that matters.
 node_modules() {
-  if ! command -v npm >/dev/null; then skip "the JavaScript client: no npm"; return 0; fi
-  ! cmp -s "$here/clients/node/package-lock.json" "$cache/node/package-lock.json" || [ ! -d "$cache/node/node_modules" ] || return 0
-  rm -rf "$cache/node" "$cache/node.part"
-  mkdir -p "$cache/node.part"
-  cp "$here/clients/node/package.json" "$here/clients/node/package-lock.json" "$cache/node.part/"
-  step "installing the JavaScript client" nice -n 19 npm --prefix "$cache/node.part" ci --ignore-scripts --no-audit --no-fund
-  mv "$cache/node.part" "$cache/node"
+  local from=$here/clients/$1 to=$cache/$1 how=ci file
+  if ! command -v npm >/dev/null; then skip "the JavaScript clients of $1: no npm"; return 0; fi
+  [ -e "$from/package-lock.json" ] || how='install --omit=optional --no-package-lock'
+  ! same_packages "$from" "$to" || return 0
+  rm -rf "$to" "$to.part"
+  mkdir -p "$to.part"
+  for file in "$from"/package*.json; do cp "$file" "$to.part/"; done
+  step "installing the JavaScript clients of $1" nice -n 19 npm --prefix "$to.part" $how --ignore-scripts --no-audit --no-fund
+  mv "$to.part" "$to"
+}
+same_packages() {
+  local file
+  [ -d "$2/node_modules" ] || return 1
+  for file in "$1"/package*.json; do cmp -s "$file" "$2/${file##*/}" || return 1; done
 }
 
-# ceph is a Debian tree of its own: the host gets none of its 877 MB of packages.
-ceph() {
-  local tree=$cache/ceph-$debian
-  [ ! -x "$tree/usr/bin/radosgw" ] || return 0
-  if [ "$(id -u)" != 0 ]; then skip "Ceph: needs root"; return 0; fi
-  if ! command -v debootstrap >/dev/null; then skip "Ceph: no debootstrap"; return 0; fi
-  rm -rf "$tree.part"
-  step "making a Debian tree for Ceph, about a minute" nice -n 19 debootstrap --variant=minbase --include=ca-certificates "$debian" "$tree.part"
+# debian_tree NAME PACKAGE... makes a Debian tree of its own: the host gets none
+# of its packages.
+debian_tree() {
+  local name=$1 tree=$cache/$1-$debian made; shift
+  made="$debian $*"
+  [ "$(cat "$tree/made-of" 2>/dev/null)" != "$made" ] || return 0
+  if [ "$(id -u)" != 0 ]; then skip "the tree $name: needs root"; return 0; fi
+  if ! command -v debootstrap >/dev/null; then skip "the tree $name: no debootstrap"; return 0; fi
+  rm -rf "$tree" "$tree.part"
+  step "making a Debian tree for $name, about a minute" nice -n 19 debootstrap --variant=minbase --include=ca-certificates "$debian" "$tree.part"
   printf '#!/bin/sh\nexit 101\n' >"$tree.part/usr/sbin/policy-rc.d" # no daemon is to start
   chmod +x "$tree.part/usr/sbin/policy-rc.d"
-  step "installing Ceph into it, about a minute" nice -n 19 chroot "$tree.part" sh -c \
-    'apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends ceph-mon ceph-osd radosgw ceph-common && apt-get clean'
+  step "installing $name into it, about a minute" nice -n 19 chroot "$tree.part" sh -c \
+    'apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends "$@" && apt-get clean' sh "$@"
+  printf '%s\n' "$made" >"$tree.part/made-of"
   mv "$tree.part" "$tree"
 }
 
@@ -111,7 +125,12 @@ packages
 if command -v go >/dev/null; then go_clients; else skip "the Go clients and MinIO: no go"; fi
 if [ -z "$quick" ]; then
   ! command -v go >/dev/null || minio
-  node_modules
-  ceph
+  node_modules node
+  debian_tree ceph ceph-mon ceph-osd radosgw ceph-common
+fi
+if [ -n "$clients" ]; then
+  node_modules rust
+  debian_tree clients awscli python3-boto3 cloud-init amazon-ec2-utils rclone s3cmd restic ruby-aws-sdk-s3 duplicity \
+    cloud-utils prometheus s3fs pgbackrest curl
 fi
 if [ ${#left_out[@]} != 0 ]; then say "ready, but for ${#left_out[@]} left out"; else say "ready: $cache"; fi

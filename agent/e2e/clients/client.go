@@ -58,10 +58,12 @@ func newClient(ctx context.Context, kind, endpoint string, window time.Duration)
 			return nil, err
 		}
 		return &v2{cfg: cfg, endpoint: endpoint}, nil
+	case "v1":
+		return newV1(endpoint)
 	case "minio":
 		return newMinio(endpoint, miniocreds.NewIAM(""))
 	}
-	return nil, fmt.Errorf("no client %q: it is v2 or minio", kind)
+	return nil, fmt.Errorf("no client %q: it is v1, v2 or minio", kind)
 }
 
 // roundTrip puts an object into bucket and reads it back.

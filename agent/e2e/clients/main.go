@@ -1,11 +1,12 @@
 // Command clients is what programs in the field are: the default credential
 // chain of an SDK with nothing configured, and S3.
 //
-//	clients creds  v2|minio                                          which key did the chain find
-//	clients s3     v2|minio ENDPOINT BUCKET                          the same, and an object put and read back
-//	clients steady v2|minio ENDPOINT BUCKET --rotations N --limit D  S3 without a pause over N changes of the key
+//	clients creds  v1|v2|minio                                          which key did the chain find
+//	clients s3     v1|v2|minio ENDPOINT BUCKET                          the same, and an object put and read back
+//	clients steady v1|v2|minio ENDPOINT BUCKET --rotations N --limit D  S3 without a pause over N changes of the key
+//	clients region v1|v2                                                where does the SDK think that it runs
 //
-// v2 is aws-sdk-go-v2, minio is minio-go. Each prints one line of JSON, which
+// v1 is aws-sdk-go, v2 is aws-sdk-go-v2, minio is minio-go. Each prints one line of JSON, which
 // never holds a secret, and exits 0 only if every operation went well.
 //
 // It is a module of its own, so that hostrole itself never depends on an SDK's
@@ -26,7 +27,7 @@ import (
 	"time"
 )
 
-const usage = "usage: clients creds|s3|steady v2|minio [ENDPOINT BUCKET] [--rotations N] [--limit D]"
+const usage = "usage: clients creds|s3|steady|region v1|v2|minio [ENDPOINT BUCKET] [--rotations N] [--limit D]"
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -45,7 +46,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	}
 	command, kind, args := args[0], args[1], args[2:]
 	var endpoint, bucket string
-	if command != "creds" {
+	if command != "creds" && command != "region" {
 		if len(args) < 2 {
 			return errors.New(usage)
 		}
@@ -64,6 +65,14 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		return fmt.Errorf("setting up %s: %w", kind, err)
 	}
 	switch command {
+	case "region":
+		ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+		defer cancel()
+		region, err := region(ctx, c)
+		if err != nil {
+			return fmt.Errorf("asking for the region: %w", err)
+		}
+		return json.NewEncoder(out).Encode(map[string]string{"client": c.name(), "version": version(c.name()), "region": region})
 	case "creds", "s3":
 		ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 		defer cancel()
