@@ -50,6 +50,7 @@ systemd                    :
 agent/config               :
 agent/facts                :
 agent/roles                : agent/config agent/facts rotation rotation/*
+agent/estate               : imds imds/token rotation rotation/* systemd
 agent/report               : agent/admin agent/roles imds/caller imds/caller/* imds/policy rotation rotation/credential rotation/source rotation/store
 agent/instance             : agent/config agent/facts imds/metadata imds/document
 agent/hostaddr             :
@@ -98,7 +99,7 @@ var libraries = []library{
 	{"github.com/vishvananda/netlink", "agent/hostaddr agent/facts imds/caller/netns cmd/hostrole", "addresses and links"},
 	{"golang.org/x/oauth2", "rotation/assertion", "token endpoints"},
 	{"golang.org/x/sync", "rotation imds agent", "singleflight and semaphores"},
-	{"golang.org/x/sys", "rotation/handover imds imds/caller/* agent agent/hostaddr agent/facts agent/admin systemd cmd/hostrole", "system calls that package syscall lacks"},
+	{"golang.org/x/sys", "rotation/handover imds imds/caller/* agent agent/hostaddr agent/facts agent/admin agent/estate systemd cmd/hostrole", "system calls that package syscall lacks"},
 }
 
 // A rule holds a deed to the files that it names. A file that it names without
@@ -169,12 +170,14 @@ var held = []rule{
 		"imds/ecs/authorization.go":                 "compares the token of a full URI",
 		"imds/eks/eks.go":                           "the document that a pod gets",
 		"agent/roles/clients.go":                    "the key of the connection's own certificate",
+		"rotation/handover/handover.go":             "writes what the next process serves",
 		"agent/identity.go":                         "parses the site key",
 		"imds/process/process.go":                   "the document of credential_process",
 		"rotation/source/static/static.go":          "an access key id is kept as a reference and is no secret",
 		"rotation/upstream/clean.go":                "takes secrets out of upstream text",
 	}},
 	{"goroutine", true, files{
+		"agent/metrics/serve.go":                   "ends the server with its context; Serve waits for it",
 		"agent/admin/server.go":                    "serves; Serve waits for it",
 		"agent/supervise.go":                       "the daemon's parts; supervise waits for all",
 		"rotation/manager.go":                      "one a Rotator; Run waits for all",

@@ -3,7 +3,6 @@ package config
 import (
 	"fmt"
 	"net/url"
-	"regexp"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -12,12 +11,12 @@ import (
 // What AWS's own STS takes; other servers have limits of their own, which they
 // tell when they are asked.
 var (
-	awsRegion = regexp.MustCompile(`^([a-z]{2,4}(-[a-z]+)+-\d{1,2}|aws-global)$`)
-	awsRole   = regexp.MustCompile(`^arn:(aws(?:-[a-z]+)*):iam::(\d{12}):role/(?:[!-~]+/)?[\w+=,.@-]{1,64}$`)
-	awsPolicy = regexp.MustCompile(`^arn:(aws(?:-[a-z]+)*):iam::(\d{12}|aws):policy/(?:[!-~]+/)?[\w+=,.@-]{1,128}$`)
+	awsRegion = expr(`^([a-z]{2,4}(-[a-z]+)+-\d{1,2}|aws-global)$`)
+	awsRole   = expr(`^arn:(aws(?:-[a-z]+)*):iam::(\d{12}):role/(?:[!-~]+/)?[\w+=,.@-]{1,64}$`)
+	awsPolicy = expr(`^arn:(aws(?:-[a-z]+)*):iam::(\d{12}|aws):policy/(?:[!-~]+/)?[\w+=,.@-]{1,128}$`)
 
-	anyRole   = regexp.MustCompile(`^arn:[\w-]+:[\w-]+:[\w-]*:[^:\s]*:role/(?:[!-~]+/)?[\w+=,.@-]{1,64}$`)
-	anyPolicy = regexp.MustCompile(`^arn:[!-~]+$`)
+	anyRole   = expr(`^arn:[\w-]+:[\w-]+:[\w-]*:[^:\s]*:role/(?:[!-~]+/)?[\w+=,.@-]{1,64}$`)
+	anyPolicy = expr(`^arn:[!-~]+$`)
 )
 
 // mostARN is the length of any ARN in a request.
@@ -42,7 +41,7 @@ var awsDomains = []string{
 	".c2s.ic.gov", ".sc2s.sgov.gov", ".cloud.adc-e.uk", ".csp.hci.ic.gov",
 }
 
-var hostRegion = regexp.MustCompile(`(?:^|\.)sts(?:-fips)?\.([a-z0-9-]+)\.`)
+var hostRegion = expr(`(?:^|\.)sts(?:-fips)?\.([a-z0-9-]+)\.`)
 
 // awsEndpoint tells whether an endpoint is AWS's, and which region is in its
 // name, if any.
@@ -69,16 +68,16 @@ func awsEndpoint(endpoint string) (region string, is bool) {
 
 // literal is what may stand in a text beside its placeholders.
 type literal struct {
-	*regexp.Regexp
+	*expression
 	hint string
 }
 
 var (
-	sessionText = literal{regexp.MustCompile(`^[\w+=,.@-]*$`), "letters, digits and _+=,.@-"}
-	tagText     = literal{regexp.MustCompile(`^[\p{L}\p{Z}\p{N}_.:/=+@-]*$`), "letters, digits, spaces and _.:/=+-@"}
-	tagKey      = regexp.MustCompile(`^[\p{L}\p{Z}\p{N}_.:/=+@-]+$`) // counted, the expression would take 5 MB
+	sessionText = literal{expr(`^[\w+=,.@-]*$`), "letters, digits and _+=,.@-"}
+	tagText     = literal{expr(`^[\p{L}\p{Z}\p{N}_.:/=+@-]*$`), "letters, digits, spaces and _.:/=+-@"}
+	tagKey      = expr(`^[\p{L}\p{Z}\p{N}_.:/=+@-]+$`) // counted, the expression would take 5 MB
 
-	placeholder  = regexp.MustCompile(`\{[^{}]*\}`)
+	placeholder  = expr(`\{[^{}]*\}`)
 	placeholders = []string{"{hostname}", "{fqdn}", "{machine_id}", "{role}"}
 )
 

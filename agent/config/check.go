@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/netip"
 	"reflect"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -63,7 +62,7 @@ func (k *checker) spoil(at string) {
 
 // name checks the name of a table, which is served where a role has no ARN.
 func (k *checker) name(at, text string) {
-	if !name.MatchString(text) {
+	if !isName(text) {
 		k.fault(at, fmt.Sprintf(shapes["name"].problem, text), shapes["name"].hint)
 	}
 }
@@ -269,8 +268,8 @@ func (k *checker) admin() {
 }
 
 var (
-	metadataTag = regexp.MustCompile(`^[\w+=.,:@-]{1,128}$`)
-	leaf        = regexp.MustCompile(`^[^/\x00-\x20\x7f]+(/[^/\x00-\x20\x7f]+)*$`)
+	metadataTag = expr(`^[\w+=.,:@-]+$`)
+	leaf        = expr(`^[^/\x00-\x20\x7f]+(/[^/\x00-\x20\x7f]+)*$`)
 )
 
 func (k *checker) metadata() {
@@ -293,7 +292,7 @@ func (k *checker) metadata() {
 		k.warn(region.at, "is no region that callers could use", "write metadata.region")
 	}
 	for key := range m.Tags {
-		if !metadataTag.MatchString(key) || key == "." || key == ".." || key == "_index" {
+		if len(key) > 128 || !metadataTag.MatchString(key) || key == "." || key == ".." || key == "_index" {
 			k.fault("metadata.tags."+key, "is no key of a tag that has a path", "write 1 to 128 letters, digits and _+=.,:@-")
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -170,7 +169,7 @@ func (d *document) expression(offset int) int {
 }
 
 var (
-	asciiText = regexp.MustCompile(` ?(but got )?U\+00[0-7][0-9A-F]( '.')?`)
+	asciiText = expr(` ?(but got )?U\+00[0-7][0-9A-F]( '.')?`)
 	spaces    = strings.NewReplacer("\n", " ", "\r", " ")
 )
 

@@ -134,7 +134,7 @@ func (k *checker) source(at string, s *Source) {
 	case "instance":
 		k.one(at, "endpoint", "uri")
 		switch {
-		case s.Role != "" && !name.MatchString(s.Role) && !k.spoilt[at+".role"]:
+		case s.Role != "" && !isName(s.Role) && !k.spoilt[at+".role"]:
 			k.fault(at+".role", "is no name of a role", shapes["name"].hint)
 		case s.Role != "" && s.URI != "":
 			k.fault(at+".role", "would have no effect: a container endpoint has one role", "take it out")

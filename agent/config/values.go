@@ -7,7 +7,6 @@ import (
 	"net/url"
 	"path/filepath"
 	"reflect"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -200,7 +199,7 @@ func (t *Text) read(d *decoder, n *node, schema string) {
 		t.Ref = &Ref{}
 		d.one(n, reflect.ValueOf(t.Ref).Elem(), schema)
 	case !d.is(n, unstable.String, "the id in quotes, such as 'AKIA…', or a reference to it"):
-	case !accessKey.MatchString(n.text):
+	case len(n.text) > 128 || !accessKey.MatchString(n.text):
 		d.bad(n, "is no access key id", "write the id, such as AKIA…, or a reference to it")
 	default:
 		t.Literal = n.text
@@ -232,42 +231,51 @@ func (d *decoder) one(n *node, v reflect.Value, schema string) {
 // A shape is what a text must look like. Its texts are shown: a key that may
 // hold a secret has a problem without %q.
 type shape struct {
-	*regexp.Regexp
+	*expression
 	problem, hint string
 }
 
+// longest bounds the texts of shapes, in bytes. Counted inside of an
+// expression, a length is a copy of the expression for each letter: megabytes
+// at every start.
+var longest = map[string]int{"name": 64, "word": 128, "region": 64, "external_id": 1224, "device": 15, "ingress": 15,
+	"credential": 255, "line": 512, "some": 512, "saml_provider": 256}
+
 var (
-	accessKey = regexp.MustCompile(`^[!#-\[\]-~]{3,128}$`)
-	name      = regexp.MustCompile(`^[\w+=,.@-]{1,64}$`)
+	accessKey = expr(`^[!#-\[\]-~]{3}[!#-\[\]-~]*$`)
+	name      = expr(`^[\w+=,.@-]+$`)
 )
 
 // shapes are the forms that an expression can tell. All but name may be empty.
 var shapes = map[string]shape{
 	"name":        {name, "%.80q is no name", "write 1 to 64 letters, digits, and _+=,.@-"},
-	"word":        {regexp.MustCompile(`^[ -~]{0,128}$`), "%.80q does not stand in one line", "write up to 128 printable ASCII characters"},
-	"user":        {regexp.MustCompile(`^([^\s:/0-9][^\s:/]*|\d+[^\s:/\d][^\s:/]*)?$`), "%.80q is no name of a user or group", "write the name; a number belongs into uid"},
-	"region":      {regexp.MustCompile(`^[a-zA-Z0-9_-]{0,64}$`), "%.80q is no region", "write it like eu-central-1"},
-	"instance":    {regexp.MustCompile(`^(i-([0-9a-f]{8}|[0-9a-f]{17}))?$`), "%.80q is no instance id", "write i- and 17 hexadecimal digits"},
-	"account":     {regexp.MustCompile(`^(\d{12})?$`), "%.80q is no account id", "write 12 digits in quotes"},
-	"external_id": {regexp.MustCompile(`^([\w+=,.@:/-]{2,})?$`), "is no external id", "write 2 to 1224 letters, digits, and _+=,.@:/-"},
-	"pod":         {regexp.MustCompile(`^[^/]+/[^/]+$`), "%.80q is no service account", "write namespace/serviceaccount; * stands for any name"},
-	"device":      {regexp.MustCompile(`^[^\s/:*?\[\]]{1,15}$`), "%.80q is no device", "write one name of at most 15 characters, no pattern"},
-	"ingress":     {regexp.MustCompile(`^[^\s/:*?\[\]]{0,15}$`), "%.80q is no device", "write one name of at most 15 characters, no pattern"},
-	"env":         {regexp.MustCompile(`^([A-Za-z_][A-Za-z0-9_]*)?$`), "is no name of an environment variable", "write its name, not what it holds"},
-	"credential":  {regexp.MustCompile(`^([^/\s.][^/\s]{0,254})?$`), "is no name of a systemd credential", "write the name that LoadCredential= of the unit gives it"},
+	"word":        {expr(`^[ -~]*$`), "%.80q does not stand in one line", "write up to 128 printable ASCII characters"},
+	"user":        {expr(`^([^\s:/0-9][^\s:/]*|\d+[^\s:/\d][^\s:/]*)?$`), "%.80q is no name of a user or group", "write the name; a number belongs into uid"},
+	"region":      {expr(`^[a-zA-Z0-9_-]*$`), "%.80q is no region", "write it like eu-central-1"},
+	"instance":    {expr(`^(i-([0-9a-f]{8}|[0-9a-f]{17}))?$`), "%.80q is no instance id", "write i- and 17 hexadecimal digits"},
+	"account":     {expr(`^(\d{12})?$`), "%.80q is no account id", "write 12 digits in quotes"},
+	"external_id": {expr(`^([\w+=,.@:/-]{2,})?$`), "is no external id", "write 2 to 1224 letters, digits, and _+=,.@:/-"},
+	"pod":         {expr(`^[^/]+/[^/]+$`), "%.80q is no service account", "write namespace/serviceaccount; * stands for any name"},
+	"device":      {expr(`^[^\s/:*?\[\]]+$`), "%.80q is no device", "write one name of at most 15 characters, no pattern"},
+	"ingress":     {expr(`^[^\s/:*?\[\]]*$`), "%.80q is no device", "write one name of at most 15 characters, no pattern"},
+	"env":         {expr(`^([A-Za-z_][A-Za-z0-9_]*)?$`), "is no name of an environment variable", "write its name, not what it holds"},
+	"credential":  {expr(`^([^/\s.][^/\s]*)?$`), "is no name of a systemd credential", "write the name that LoadCredential= of the unit gives it"},
 
-	"line":  {regexp.MustCompile(`^[ -~]{0,512}$`), "does not stand in one line", "write up to 512 printable ASCII characters"},
-	"some":  {regexp.MustCompile(`^[ -~]{1,512}$`), "is empty, or does not stand in one line", "write up to 512 printable ASCII characters"},
-	"mount": {regexp.MustCompile(`^([^\s/?#%]+(/[^\s/?#%]+)*)?$`), "is no path of a mount", "write it as vault lists it, without a slash at either end"},
+	"line":  {expr(`^[ -~]*$`), "does not stand in one line", "write up to 512 printable ASCII characters"},
+	"some":  {expr(`^[ -~]+$`), "is empty, or does not stand in one line", "write up to 512 printable ASCII characters"},
+	"mount": {expr(`^([^\s/?#%]+(/[^\s/?#%]+)*)?$`), "is no path of a mount", "write it as vault lists it, without a slash at either end"},
 
-	"trust_anchor":    {regexp.MustCompile(`^arn:aws[a-z-]*:rolesanywhere:[a-z0-9-]+:\d{12}:trust-anchor/[\w-]+$`), "is no ARN of a trust anchor", "write it like arn:aws:rolesanywhere:eu-central-1:111122223333:trust-anchor/ID"},
-	"profile":         {regexp.MustCompile(`^arn:aws[a-z-]*:rolesanywhere:[a-z0-9-]+:\d{12}:profile/[\w-]+$`), "is no ARN of a profile", "write it like arn:aws:rolesanywhere:eu-central-1:111122223333:profile/ID"},
-	"saml_provider":   {regexp.MustCompile(`^(arn:[\w-]+:iam::\d{12}:saml-provider/[\w.-]{1,128})?$`), "is no ARN of a SAML provider", "write it like arn:aws:iam::111122223333:saml-provider/NAME, or take it out"},
-	"pool":            {regexp.MustCompile(`^[a-z0-9-]+:[0-9a-zA-Z-]{1,40}$`), "is no id of an identity pool", "write it like eu-central-1:b97abbc1-0000-0000-0000-000000000000"},
-	"service_account": {regexp.MustCompile(`^([a-z0-9]([a-z0-9.-]*[a-z0-9])?/[a-z0-9]([a-z0-9.-]*[a-z0-9])?)?$`), "is no service account", "write namespace/name"},
-	"google_provider": {regexp.MustCompile(`^(//iam\.googleapis\.com/[\w./-]+)?$`), "is no provider of a workload identity pool", "write it like //iam.googleapis.com/projects/NUMBER/locations/global/workloadIdentityPools/POOL/providers/PROVIDER"},
-	"spiffe":          {regexp.MustCompile(`^(spiffe://[\w./-]+)?$`), "is no SPIFFE id", "write it like spiffe://example.org/hostrole"},
+	"trust_anchor":    {expr(`^arn:aws[a-z-]*:rolesanywhere:[a-z0-9-]+:\d{12}:trust-anchor/[\w-]+$`), "is no ARN of a trust anchor", "write it like arn:aws:rolesanywhere:eu-central-1:111122223333:trust-anchor/ID"},
+	"profile":         {expr(`^arn:aws[a-z-]*:rolesanywhere:[a-z0-9-]+:\d{12}:profile/[\w-]+$`), "is no ARN of a profile", "write it like arn:aws:rolesanywhere:eu-central-1:111122223333:profile/ID"},
+	"saml_provider":   {expr(`^(arn:[\w-]+:iam::\d{12}:saml-provider/[\w.-]+)?$`), "is no ARN of a SAML provider", "write it like arn:aws:iam::111122223333:saml-provider/NAME, or take it out"},
+	"pool":            {expr(`^[a-z0-9-]+:[0-9a-zA-Z-]{1,40}$`), "is no id of an identity pool", "write it like eu-central-1:b97abbc1-0000-0000-0000-000000000000"},
+	"service_account": {expr(`^([a-z0-9]([a-z0-9.-]*[a-z0-9])?/[a-z0-9]([a-z0-9.-]*[a-z0-9])?)?$`), "is no service account", "write namespace/name"},
+	"google_provider": {expr(`^(//iam\.googleapis\.com/[\w./-]+)?$`), "is no provider of a workload identity pool", "write it like //iam.googleapis.com/projects/NUMBER/locations/global/workloadIdentityPools/POOL/providers/PROVIDER"},
+	"spiffe":          {expr(`^(spiffe://[\w./-]+)?$`), "is no SPIFFE id", "write it like spiffe://example.org/hostrole"},
 }
+
+// isName reports whether a text may name a table or a role.
+func isName(text string) bool { return len(text) <= longest["name"] && name.MatchString(text) }
 
 // form checks a text and, of a path, returns what is absolute.
 func form(kind, text, file string) (value, problem, hint string) {
@@ -302,7 +310,7 @@ func form(kind, text, file string) (value, problem, hint string) {
 		}
 	default:
 		s := shapes[kind]
-		if s.Regexp == nil || s.MatchString(text) && (kind != "external_id" || len(text) <= 1224) {
+		if most := longest[kind]; s.expression == nil || s.MatchString(text) && (most == 0 || len(text) <= most) {
 			return text, "", ""
 		}
 		if problem = s.problem; strings.Contains(problem, "%") {

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
 )
@@ -28,7 +29,7 @@ const (
 )
 
 var (
-	accountID   = regexp.MustCompile(`^[0-9]{12}$`)
+	accountID   = pattern(`[0-9]{12}`)
 	namePattern = pattern(`[\w+=,.@-]*`)
 	idPattern   = pattern(`[\w+=,.@:\/-]*`)
 	arnPattern  = pattern(`[\x{9}\x{A}\x{D}\x{20}-\x{7E}\x{85}\x{A0}-\x{D7FF}\x{E000}-\x{FFFD}\x{10000}-\x{10FFFF}]+`)
@@ -38,7 +39,16 @@ var (
 	anything    = pattern(`(?s).*`)
 )
 
-func pattern(p string) *regexp.Regexp { return regexp.MustCompile(`^(?:` + p + `)$`) }
+// An expression is compiled when it is first asked: a daemon carries this
+// package for its demo alone, and should not pay for it.
+type expression func() *regexp.Regexp
+
+// MatchString is that of the expression.
+func (e expression) MatchString(s string) bool { return e().MatchString(s) }
+
+func pattern(p string) expression {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^(?:` + p + `)$`) })
+}
 
 // A request is one call while it is being answered.
 type request struct {
@@ -108,7 +118,7 @@ func (q *request) invalid() *refusal {
 }
 
 // text reads a parameter of least to most characters.
-func (q *request) text(param string, required bool, least, most int, p *regexp.Regexp) string {
+func (q *request) text(param string, required bool, least, most int, p expression) string {
 	v, there := q.form[param]
 	q.used[param] = true
 	at := camel(param)
@@ -121,7 +131,7 @@ func (q *request) text(param string, required bool, least, most int, p *regexp.R
 	return v
 }
 
-func (q *request) check(v, at string, least, most int, p *regexp.Regexp) {
+func (q *request) check(v, at string, least, most int, p expression) {
 	shown := "'" + cut(v) + "'"
 	if at == "webIdentityToken" || at == "sAMLAssertion" {
 		shown = "of " + strconv.Itoa(len(v)) + " bytes"
@@ -134,7 +144,7 @@ func (q *request) check(v, at string, least, most int, p *regexp.Regexp) {
 		q.violated(shown, at, fmt.Sprintf("have length less than or equal to %d", most))
 	}
 	if !p.MatchString(v) {
-		q.violated(shown, at, "satisfy regular expression pattern: "+strings.TrimSuffix(strings.TrimPrefix(p.String(), "^(?:"), ")$"))
+		q.violated(shown, at, "satisfy regular expression pattern: "+strings.TrimSuffix(strings.TrimPrefix(p().String(), "^(?:"), ")$"))
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"fmt"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -35,8 +34,8 @@ const attributePrefix = "https://aws.amazon.com/SAML/Attributes/"
 const redeemable = 5 * time.Minute
 
 var (
-	consumer     = regexp.MustCompile(`^https://([a-z0-9-]+\.)?signin\.aws\.amazon\.com/saml(/acs/[A-Za-z0-9-]+)?$`)
-	samlName     = regexp.MustCompile(`^[\w+=,.@-]{2,64}$`)
+	consumer     = pattern(`https://([a-z0-9-]+\.)?signin\.aws\.amazon\.com/saml(/acs/[A-Za-z0-9-]+)?`)
+	samlName     = pattern(`[\w+=,.@-]{2,64}`)
 	nameIDFormat = "urn:oasis:names:tc:SAML:2.0:nameid-format:"
 )
 

@@ -14,6 +14,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/hostrole/hostrole/rotation/credential"
 )
@@ -49,9 +50,11 @@ type Error struct {
 	Message   string // the upstream's message, cleaned and cut
 	Status    int    // HTTP status; 0 when there was no answer
 	RequestID string // the upstream's request id; "" when it gave none
-	Hint      string // what the operator can do about it; "" when we do not know
-	Kind      error  // ErrRefused, ErrAccessDenied, or nil for an error worth a retry
-	Err       error  // the cause, never shown when Code is set
+	// RetryAfter is how long the upstream wants to be left alone; 0 when it did not say.
+	RetryAfter time.Duration
+	Hint       string // what the operator can do about it; "" when we do not know
+	Kind       error  // ErrRefused, ErrAccessDenied, or nil for an error worth a retry
+	Err        error  // the cause, never shown when Code is set
 }
 
 // Error describes the failure in one line.

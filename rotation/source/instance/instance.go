@@ -21,6 +21,7 @@ import (
 	"net/http"
 	"regexp"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/hostrole/hostrole/rotation/credential"
@@ -49,7 +50,7 @@ const (
 )
 
 // roleName is what IAM allows in the name of a role.
-var roleName = regexp.MustCompile(`^[\w+=,.@-]{1,64}$`)
+var roleName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[\w+=,.@-]{1,64}$`) })
 
 // Fetch obtains a session token, the name of the role, and its document. A
 // service that answers with a token of ours is us. Errors of the service are
@@ -78,7 +79,7 @@ func (m Metadata) Fetch(ctx context.Context) (credential.Credential, error) {
 			return credential.Credential{}, faulty("GET "+rolesPath, err)
 		}
 	}
-	if !roleName.MatchString(role) {
+	if !roleName().MatchString(role) {
 		return credential.Credential{}, fmt.Errorf("role %q: IAM allows no such name", role)
 	}
 	text, err := m.get(ctx, http.MethodGet, rolesPath+role, header, token)
@@ -115,7 +116,7 @@ func (m Metadata) get(ctx context.Context, method, path, name, value string) (st
 // first is the first line of the list of roles.
 func first(list string) (string, error) {
 	line, _, _ := strings.Cut(list, "\n")
-	if line = strings.TrimSpace(line); !roleName.MatchString(line) {
+	if line = strings.TrimSpace(line); !roleName().MatchString(line) {
 		return "", errors.New("the list of roles does not begin with a name")
 	}
 	return line, nil

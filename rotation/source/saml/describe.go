@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/hostrole/hostrole/rotation/assertion/samlp"
@@ -16,7 +17,7 @@ import (
 // before it is worth a word.
 const tolerance = 30 * time.Second
 
-var sessionName = regexp.MustCompile(`^[\w+=,.@-]{2,64}$`)
+var sessionName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[\w+=,.@-]{2,64}$`) })
 
 // describe tells of a response that STS has refused what is wrong with it, as
 // far as we can see, or else whose it was.
@@ -51,7 +52,7 @@ func suspect(c samlp.Claims, now time.Time) (wrong []string) {
 	add(!slices.ContainsFunc(c.Audiences, audience), "is for the audience %q: set AWS's identifier there to urn:amazon:webservices", upstream.Clean(strings.Join(c.Audiences, ", ")))
 	add(!consumer(c.Recipient), "is for the recipient %q: set AWS's endpoint there to https://signin.aws.amazon.com/saml", upstream.Clean(c.Recipient))
 	add(c.Subject == "", "has no NameID")
-	add(!sessionName.MatchString(c.SessionName), "has the RoleSessionName %q: have the identity provider send that attribute with 2 to 64 letters, digits, and _+=,.@-", upstream.Clean(c.SessionName))
+	add(!sessionName().MatchString(c.SessionName), "has the RoleSessionName %q: have the identity provider send that attribute with 2 to 64 letters, digits, and _+=,.@-", upstream.Clean(c.SessionName))
 	return wrong
 }
 
