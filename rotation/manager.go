@@ -5,11 +5,14 @@
 //
 // Not a fetch inside a request: a client waits half a second and the upstream
 // may take twenty. Not a timer set for the day of expiry: see [RenewAt] and
-// the naps. Not the eviction of a credential that failed to renew: it is live
-// until its own end, whatever the upstream says today.
+// the naps. Not goroutines that decide: a [State] decides and does nothing, so
+// that a test can go through a century of it. Not the eviction of a credential
+// that failed to renew: it is live until its own end, whatever the upstream
+// says today.
 package rotation
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -34,16 +37,26 @@ type Job struct {
 	Needs   credential.Key       // key of the credential that signs the calls; zero for none
 	Timeout time.Duration        // of one attempt; required
 	Skew    func() time.Duration // the issuer's clock minus ours; nil for none
+
+	// Upstream names what is called: keys of one name share a budget of retries; "" is without.
+	Upstream string
+	// Longest, in place of Source, is for the longest session that the role allows: it makes the
+	// source of one of [Lengths], a shorter one when that is refused as invalid, then always that.
+	Longest func(time.Duration) source.Source
 }
 
-// Options are what all keys share. Every field but Observe is required.
+func (j *Job) chained() bool { return j.Needs != credential.Key{} }
+
+// Options are what all keys share. Every field but Observe, and one of Draw and
+// Host, is required.
 type Options struct {
 	RefreshAfter time.Duration        // see [RenewAt]
 	Splay        time.Duration        // spread of the first attempts
 	Parallel     int                  // attempts at once
 	Now          func() time.Time     // wall clock
 	Boot         func() time.Duration // time since boot, suspend included
-	Draw         func() float64       // uniform in [0,1)
+	Draw         func() float64       // uniform in [0,1), used concurrently; nil: [Draws] of Host for each key
+	Host         string               // what no other host has, such as the machine id
 	Observe      func(Event)          // called after each attempt, from the key's goroutine; nil for nobody
 }
 
@@ -52,6 +65,7 @@ type Event struct {
 	Name       string                // of the role
 	Credential credential.Credential // the new one; the last good one, or none, after a failure
 	Err        error                 // nil after a success
+	Class      Class                 // of Err; Fine after a success
 	Failures   int                   // in a row; 0 after a success
 	Recovered  int                   // failures that this success ended
 	Took       time.Duration         // of the attempt
@@ -71,6 +85,8 @@ type Manager struct {
 	ctx  context.Context                       // guarded by mu: of Run; nil while it does not run
 	all  sync.WaitGroup                        // of the rotators that run
 	stop map[credential.Key]context.CancelFunc // guarded by mu
+
+	budgets atomic.Pointer[map[string]*Budget] // by upstream; replaced whole, under mu
 }
 
 // New makes a Manager whose outcomes go to st. Nothing runs before Run.
@@ -80,6 +96,7 @@ func New(st *store.Store, o Options, jobs []Job) *Manager {
 	}
 	m := &Manager{o: o, store: st, slots: make(chan struct{}, o.Parallel), stop: map[credential.Key]context.CancelFunc{}}
 	m.rotators.Store(&map[credential.Key]*Rotator{})
+	m.budgets.Store(&map[string]*Budget{})
 	m.Update(jobs)
 	return m
 }
@@ -92,17 +109,25 @@ func (m *Manager) Update(jobs []Job) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	was, now := *m.rotators.Load(), make(map[credential.Key]*Rotator, len(jobs))
+	budgets := map[string]*Budget{}
 	for _, j := range jobs {
 		if j.Skew == nil {
 			j.Skew = func() time.Duration { return 0 }
 		}
 		r := was[j.Key]
 		if r == nil {
-			r = &Rotator{m: m, slot: m.store.Slot(j.Key), kicked: make(chan struct{}, 1)}
+			r = &Rotator{m: m, slot: m.store.Slot(j.Key), kicked: make(chan struct{}, 1), wishes: make(chan wish), draw: m.o.Draw}
+			if r.draw == nil {
+				r.draw = Draws(m.o.Host, j.Key)
+			}
+		}
+		if u := j.Upstream; u != "" && budgets[u] == nil {
+			budgets[u] = cmp.Or(m.budget(u), &Budget{})
 		}
 		r.job.Store(&j)
 		now[j.Key] = r
 	}
+	m.budgets.Store(&budgets)
 	m.rotators.Store(&now)
 	for k := range was {
 		if now[k] == nil {
@@ -149,6 +174,20 @@ func (m *Manager) Run(ctx context.Context) {
 // rotator is that of k, or nil.
 func (m *Manager) rotator(k credential.Key) *Rotator { return (*m.rotators.Load())[k] }
 
+// budget is that of an upstream, or nil.
+func (m *Manager) budget(upstream string) *Budget { return (*m.budgets.Load())[upstream] }
+
+func (m *Manager) rules() Rules { return Rules{RefreshAfter: m.o.RefreshAfter, Splay: m.o.Splay} }
+
+// wake has all keys of an upstream look at its budget, which has been filled.
+func (m *Manager) wake(upstream string) {
+	for _, r := range *m.rotators.Load() {
+		if r.job.Load().Upstream == upstream {
+			r.kick()
+		}
+	}
+}
+
 // Credential returns the live credential of k. For a key that has none it
 // waits, within ctx, for the attempt that is under way or due. It never makes
 // a call itself, so that any number of readers cause none. Its errors match
@@ -166,7 +205,7 @@ func (m *Manager) Credential(ctx context.Context, k credential.Key) (credential.
 		if errors.Is(e.Err, source.ErrRefused) {
 			return credential.Credential{}, e.Err
 		}
-		r.kick()
+		r.ask()
 		select {
 		case <-e.Replaced():
 		case <-ctx.Done():
@@ -193,5 +232,6 @@ func (m *Manager) Left(k credential.Key, c credential.Credential) time.Duration 
 	if r == nil || !r.live(c) {
 		return 0
 	}
-	return c.Left(r.wall(), m.o.Boot())
+	now := r.clock()
+	return c.Left(now.issuer(), now.Boot)
 }

@@ -2,13 +2,13 @@ package rotation
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"runtime/debug"
 	"sync/atomic"
 	"time"
 
 	"github.com/hostrole/hostrole/rotation/credential"
+	"github.com/hostrole/hostrole/rotation/source"
 	"github.com/hostrole/hostrole/rotation/store"
 )
 
@@ -20,29 +20,23 @@ type Rotator struct {
 	job    atomic.Pointer[Job]
 	slot   *store.Slot
 	kicked chan struct{} // holds one kick; readers send, run receives
+	wishes chan wish     // unbuffered: run receives between two attempts; see Manager.Renew
+	asked  atomic.Bool   // a reader waits
 
 	// Owned by run.
-	draw     float64       // of the current credential or failure
-	tried    time.Duration // boot time at the end of the newest attempt
-	hasty    bool          // a reader waits for the first attempt: no splay
-	orphaned bool          // the newest attempt failed for want of the parent's credential
+	draw  func() float64
+	state State
 }
 
-// wall is the time by the issuer's clock.
-func (r *Rotator) wall() time.Time { return r.m.o.Now().Add(r.job.Load().Skew()) }
-
-// live reports whether c may be given out: it has not expired, and what is
-// signed with it now will not arrive dead.
-func (r *Rotator) live(c credential.Credential) bool {
-	if c.Expires.IsZero() {
-		return c.Complete()
-	}
-	return c.Complete() && c.Left(r.wall(), r.m.o.Boot()) > lastMoments(c)
+// clock looks at the time.
+func (r *Rotator) clock() Clock {
+	return Clock{Wall: r.m.o.Now(), Skew: r.job.Load().Skew(), Boot: r.m.o.Boot()}
 }
+
+func (r *Rotator) live(c credential.Credential) bool { return r.clock().Live(&c) }
 
 // kick has the rotator look at its clocks now instead of at the end of its
-// nap. It does not shorten the wait after a failure: a crowd of clients must
-// not become a crowd at the upstream.
+// nap.
 func (r *Rotator) kick() {
 	select {
 	case r.kicked <- struct{}{}:
@@ -50,17 +44,25 @@ func (r *Rotator) kick() {
 	}
 }
 
+// ask is the kick of a reader that waits.
+func (r *Rotator) ask() {
+	r.asked.Store(true)
+	r.kick()
+}
+
 func (r *Rotator) run(ctx context.Context) {
-	r.draw = r.m.o.Draw()
-	started := r.m.o.Boot()
+	r.state = Begin(r.slot.Load().Credential, r.clock(), r.draw())
 	for ctx.Err() == nil {
-		wait := r.due(started)
+		if r.asked.Swap(false) {
+			r.state.Ask()
+		}
+		wait := r.state.Next(r.clock(), r.m.rules(), r.budget(), r.parentState())
 		if wait <= 0 {
 			r.attempt(ctx)
 			continue
 		}
 		var parent <-chan struct{}
-		if r.orphaned {
+		if r.state.orphaned {
 			if p := r.parent(); p != nil {
 				parent = p.slot.Load().Replaced()
 			}
@@ -71,31 +73,10 @@ func (r *Rotator) run(ctx context.Context) {
 		case <-sleep.C:
 		case <-parent:
 		case <-r.kicked:
-			r.hasty = true
+		case w := <-r.wishes:
+			r.grant(ctx, w)
 		}
 		sleep.Stop()
-	}
-}
-
-// due is the time until the next attempt, by the clock that says sooner.
-func (r *Rotator) due(started time.Duration) time.Duration {
-	e, boot := r.slot.Load(), r.m.o.Boot()
-	switch {
-	case r.orphaned && r.parentLive():
-		return 0
-	case e.Err != nil:
-		return r.tried + RetryAfter(e.Err, e.Failures, r.left(e.Credential), r.draw) - boot
-	case e.Credential.Complete():
-		c := e.Credential
-		age := RenewAt(c, r.m.o.RefreshAfter, r.draw)
-		// An issuer whose dates are behind its own clock would have every new
-		// credential replaced at once: wall time counts once a nap.
-		byWall := max(c.Issued.Add(age).Sub(r.wall()), r.tried+nap-boot)
-		return min(c.Received+age-boot, byWall)
-	case r.hasty:
-		return 0
-	default:
-		return started + time.Duration(r.draw*float64(r.m.o.Splay)) - boot
 	}
 }
 
@@ -114,61 +95,80 @@ func (r *Rotator) awaitParent(ctx context.Context) error {
 // parent is the rotator of the key that signs this one's calls, or nil.
 func (r *Rotator) parent() *Rotator { return r.m.rotator(r.job.Load().Needs) }
 
-func (r *Rotator) parentLive() bool {
-	p := r.parent()
-	return p != nil && p.live(p.slot.Load().Credential)
+func (r *Rotator) parentState() Parent {
+	switch p := r.parent(); {
+	case !r.job.Load().chained():
+		return NoParent
+	case p != nil && p.live(p.slot.Load().Credential):
+		return ParentLive
+	}
+	return ParentDead
 }
 
-func (r *Rotator) left(c credential.Credential) time.Duration {
-	if !r.live(c) {
-		return 0
-	}
-	if c.Expires.IsZero() {
-		return slowest + lowLife // no hurry
-	}
-	return c.Left(r.wall(), r.m.o.Boot())
-}
+// budget is what the retries of this key's upstream may take, or nil.
+func (r *Rotator) budget() *Budget { return r.m.budget(r.job.Load().Upstream) }
 
-// attempt asks the source once and publishes what came of it.
+// attempt asks the source once and publishes what came of it. A session that
+// was too long is asked for again at once, shorter.
 func (r *Rotator) attempt(ctx context.Context) {
 	was := r.slot.Load()
-	c, took, err := r.fetch(ctx)
+	src, lengths := r.source()
+	c, took, orphaned, err := r.fetch(ctx, src)
+	for err != nil && ctx.Err() == nil && r.state.Shorten(err, lengths) {
+		src, lengths = r.source()
+		c, took, orphaned, err = r.fetch(ctx, src)
+	}
 	if ctx.Err() != nil {
 		return
 	}
-	r.tried, r.draw = r.m.o.Boot(), r.m.o.Draw()
+	now := r.clock()
 	ev := Event{Name: r.job.Load().Name, Took: took}
+	var wake bool
 	if err == nil {
+		wake = r.state.Success(c, now, r.budget(), r.draw())
 		ev.Credential, ev.Recovered = c, was.Failures
-		ev.Next = RenewAt(c, r.m.o.RefreshAfter, r.draw)
-		r.slot.Publish(c, r.m.o.Now().Add(ev.Next))
 	} else {
-		ev.Credential, ev.Err, ev.Failures = was.Credential, err, was.Failures+1
-		ev.Next = RetryAfter(err, ev.Failures, r.left(was.Credential), r.draw)
-		now := r.m.o.Now()
-		r.slot.PublishError(err, now, now.Add(ev.Next))
+		wake = r.state.Failure(err, now, r.budget(), r.draw(), orphaned)
+		ev.Credential, ev.Err, ev.Failures, ev.Class = was.Credential, err, r.state.Failures, r.state.Class
+	}
+	ev.Next = max(r.state.due(now, r.m.rules(), ParentDead), 0)
+	if err == nil {
+		r.slot.Publish(c, now.Wall.Add(ev.Next))
+	} else {
+		r.slot.PublishError(err, now.Wall, now.Wall.Add(ev.Next))
+	}
+	if wake {
+		r.m.wake(r.job.Load().Upstream)
 	}
 	r.m.o.Observe(ev)
 }
 
-func (r *Rotator) fetch(ctx context.Context) (c credential.Credential, took time.Duration, err error) {
+// source is where this attempt asks, and how many lengths of session there are.
+func (r *Rotator) source() (source.Source, int) {
+	job := r.job.Load()
+	if job.Longest == nil {
+		return job.Source, 0
+	}
+	all := Lengths(job.chained())
+	return job.Longest(all[min(r.state.Length, len(all)-1)]), len(all)
+}
+
+func (r *Rotator) fetch(ctx context.Context, src source.Source) (c credential.Credential, took time.Duration, orphaned bool, err error) {
 	job := r.job.Load()
 	ctx, cancel := context.WithTimeout(ctx, job.Timeout)
 	defer cancel()
 	// A child waits for its parent before it takes a slot: children that held
 	// all of them would wait for ever.
-	r.orphaned = false
-	if job.Needs != (credential.Key{}) {
+	if job.chained() {
 		if err := r.awaitParent(ctx); err != nil {
-			r.orphaned = true
-			return credential.Credential{}, 0, fmt.Errorf("the role that it is assumed from: %w", err)
+			return c, 0, true, fmt.Errorf("the role that it is assumed from: %w", err)
 		}
 	}
 	select {
 	case r.m.slots <- struct{}{}:
 		defer func() { <-r.m.slots }()
 	case <-ctx.Done():
-		return credential.Credential{}, 0, fmt.Errorf("waiting for another role's attempt to end: %w", ctx.Err())
+		return c, 0, false, fmt.Errorf("waiting for another role's attempt to end: %w", ctx.Err())
 	}
 	from := r.m.o.Boot()
 	defer func() {
@@ -177,22 +177,11 @@ func (r *Rotator) fetch(ctx context.Context) (c credential.Credential, took time
 			err = &PanicError{Value: p, Stack: debug.Stack()}
 		}
 		if err == nil {
-			err = r.check(c)
+			c, err = r.state.Accept(c, r.clock(), from)
 		}
 	}()
-	c, err = job.Source.Fetch(ctx)
-	return c, 0, err
-}
-
-// check is the last look before anybody may be given c.
-func (r *Rotator) check(c credential.Credential) error {
-	if err := credential.Check(c); err != nil {
-		return err
-	}
-	if !r.live(c) {
-		return errors.New("the answer has expired already")
-	}
-	return nil
+	c, err = src.Fetch(ctx)
+	return c, 0, false, err
 }
 
 // A PanicError is a panic of a source, contained where it happened.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"time"
 
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
@@ -81,6 +82,9 @@ func (c *Client) explain(op string, err error, secrets ...credential.Secret) err
 	var resp *awshttp.ResponseError
 	if errors.As(err, &resp) {
 		e.Status, e.RequestID = resp.HTTPStatusCode(), upstream.Clean(resp.ServiceRequestID())
+		if r := resp.HTTPResponse(); r != nil {
+			e.RetryAfter = retryAfter(r.Header.Get("Retry-After"))
+		}
 	}
 	var api smithy.APIError
 	if !errors.As(err, &api) {
@@ -108,6 +112,16 @@ func (c *Client) explain(op string, err error, secrets ...credential.Secret) err
 		e.Hint = fmt.Sprintf("this host's clock is off by %v: set it right", (-skew).Round(time.Second))
 	}
 	return e
+}
+
+// retryAfter reads the seconds of that header, up to an hour. STS sends no
+// dates.
+func retryAfter(header string) time.Duration {
+	n, err := strconv.Atoi(header)
+	if err != nil {
+		return 0
+	}
+	return time.Duration(min(max(n, 0), 3600)) * time.Second
 }
 
 // bad describes an answer that was no error and yet is of no use.

@@ -1,0 +1,3 @@
+package rotation
+
+const Nap = nap
