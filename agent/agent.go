@@ -13,7 +13,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"os"
 	"sync"
 	"time"
@@ -100,7 +99,7 @@ func New(cfg *config.Config, o Options) (*Agent, error) {
 		RefreshAfter: time.Duration(cfg.Rotation.RefreshAfter),
 		Splay:        time.Duration(cfg.Rotation.Splay),
 		Parallel:     cfg.Rotation.Parallel,
-		Now:          Now, Boot: Boot, Draw: rand.Float64,
+		Now:          Now, Boot: Boot, Host: a.host.MachineID,
 		Observe: a.renewed,
 	}, g.jobs())
 	return a, nil

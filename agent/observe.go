@@ -31,7 +31,7 @@ func (a *Agent) attempted(e rotation.Event) {
 		log.Info("renewed", attrs...)
 	default:
 		level := slog.LevelWarn
-		if !e.Credential.Complete() {
+		if !e.Credential.Complete() || e.Class == rotation.Misconfigured {
 			level = slog.LevelError
 		}
 		if !a.recording.changed("role "+e.Name, e.Err.Error(), e.Failures) {

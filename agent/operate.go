@@ -226,6 +226,10 @@ func (op *operator) revoke(name string) (admin.Revocation, error) {
 			did.Children = append(did.Children, id)
 		}
 	}
+	select {
+	case a.fresh <- struct{}{}: // what the next process would serve must not have it either
+	default:
+	}
 	a.log.Warn("an operator revoked a role: it is not served until the next reload or restart", logRole, name, "also", did.Roles)
 	return did, nil
 }

@@ -379,6 +379,9 @@ func (k *checker) session(at string, r Role, u *use) {
 	}
 	switch d := time.Duration(r.Duration); {
 	case k.spoilt[at+".duration"] || u.way == passed:
+	case r.Duration == Max && (u.way == given || len(r.From.Each()) > 1):
+		k.fault(at+".duration", "max is for a session that STS gives, from one source or role", "write a time span, such as '1h'")
+	case r.Duration == Max:
 	case u.way == given && u.source.Kind == "cognito":
 		if d != time.Hour {
 			k.fault(at+".duration", fmt.Sprintf("%v cannot be had: a session of the enhanced flow lasts 1h", r.Duration), "take it out, or write flow = 'basic' in "+u.from)

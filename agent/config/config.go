@@ -153,7 +153,7 @@ type File struct {
 type Role struct {
 	ARN            string            `toml:"arn"`                                                                // may be absent where the upstream fixes the role
 	From           From              `toml:"from" need:"write from = 'source.NAME', or 'role.NAME' for a chain"` // a list: the next is tried when one is down or refuses
-	Duration       SessionDuration   `toml:"duration" default:"1h" between:"1s 8760h"`                           // 15m to 12h, 1h at most for a chain; all of it with an endpoint of one's own
+	Duration       SessionDuration   `toml:"duration" default:"1h" between:"1s 8760h"`                           // max, or 15m to 12h, 1h at most for a chain; all of it with an endpoint of one's own
 	SessionName    string            `toml:"session_name" default:"{hostname}" form:"session_name"`              // template
 	ExternalID     string            `toml:"external_id" form:"external_id"`
 	SourceIdentity string            `toml:"source_identity" form:"source_identity"` // template

@@ -258,7 +258,7 @@ func (d *decoder) between(n *node, v reflect.Value, tag reflect.StructTag) {
 	low, high := reflect.New(v.Type()).Elem(), reflect.New(v.Type()).Elem()
 	setDefault(low, least)
 	setDefault(high, most)
-	if v.Int() < low.Int() || v.Int() > high.Int() {
+	if v.Interface() != Max && (v.Int() < low.Int() || v.Int() > high.Int()) {
 		d.bad(n, fmt.Sprintf("%v is out of range", v), fmt.Sprintf("%s to %s is possible", least, most))
 	}
 }

@@ -8,7 +8,6 @@ import "fmt"
 var notBuilt = []struct{ key, value, what string }{
 	{"listener.redirect", "true", "a listener behind a redirect"},
 	{"source.*.provider_id", "", "an OAuth provider"},
-	{"role.*.duration", "max", "the longest duration that works"},
 	{"template", "{unit}", "{unit}"},
 	{"template", "{user}", "{user}"},
 	{"template", "{uid}", "{uid}"},

@@ -40,11 +40,18 @@ func (d Duration) String() string {
 	return s
 }
 
-// SessionDuration is the life that is asked for: whole seconds.
+// SessionDuration is the life that is asked for: whole seconds, or Max.
 type SessionDuration time.Duration
 
-// UnmarshalText reads a [Duration].
+// Max is the longest life that the role allows, found by asking.
+const Max SessionDuration = -1
+
+// UnmarshalText reads a [Duration], or max.
 func (d *SessionDuration) UnmarshalText(text []byte) error {
+	if string(text) == "max" {
+		*d = Max
+		return nil
+	}
 	if err := (*Duration)(d).UnmarshalText(text); err != nil {
 		return err
 	}
@@ -54,8 +61,13 @@ func (d *SessionDuration) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// String is that of [Duration].
-func (d SessionDuration) String() string { return Duration(d).String() }
+// String is that of [Duration], or max.
+func (d SessionDuration) String() string {
+	if d == Max {
+		return "max"
+	}
+	return Duration(d).String()
+}
 
 // Timestamp is a moment, as RFC 3339 writes it.
 type Timestamp struct{ time.Time }

@@ -120,8 +120,22 @@ func (b *builder) role(name string) *Role {
 	}
 	r.upstream, r.identity = ways[0].upstream, list(identity)
 	r.Job = b.job(cfg.From.Each(), ways)
+	if cfg.Duration == config.Max {
+		r.Job.Longest = b.longest(name, cfg, s, ways[0].needs != credential.Key{})
+	}
 	r.Job.Name, r.Job.Key = name, credential.NewKey(r.identity)
 	return r
+}
+
+// longest returns the source of each length of session. The config has one way
+// for such a role.
+func (b *builder) longest(name string, cfg config.Role, s sts.Session, chained bool) func(time.Duration) source.Source {
+	all := map[time.Duration]source.Source{}
+	for _, d := range rotation.Lengths(chained) {
+		s.Duration = d
+		all[d] = b.way(name, cfg, cfg.From.Each()[0], s).source
+	}
+	return func(d time.Duration) source.Source { return all[d] }
 }
 
 // job tries the ways in their order. What needs a credential is not held back

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/big"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -19,8 +20,10 @@ import (
 	"time"
 
 	"github.com/hostrole/hostrole/agent/config"
+	"github.com/hostrole/hostrole/agent/devsts"
 	"github.com/hostrole/hostrole/agent/facts"
 	"github.com/hostrole/hostrole/agent/roles"
+	"github.com/hostrole/hostrole/rotation"
 	"github.com/hostrole/hostrole/rotation/assertion"
 	"github.com/hostrole/hostrole/rotation/credential"
 	"github.com/hostrole/hostrole/rotation/source/cognito"
@@ -359,5 +362,52 @@ from = 'source.device'
 		if told := strings.Contains(text.String(), "ends soon"); told != (name == "soon") {
 			t.Errorf("%s: %q", name, text.String())
 		}
+	}
+}
+
+// The longest session is found by asking: 12 hours first, and less when that
+// is refused as invalid.
+func TestLongestSession(t *testing.T) {
+	const user, app = "arn:aws:iam::111122223333:user/host", "arn:aws:iam::111122223333:role/app"
+	sts := devsts.New(devsts.Options{Account: "111122223333", Region: "eu-central-1", Now: now,
+		Users: []devsts.User{{ARN: user, AccessKeyID: "AKIAIOSFODNN7EXAMPLE", SecretAccessKey: secret}},
+		Roles: []devsts.Role{{ARN: app, Principals: []string{user}, MaxSession: 4 * time.Hour}}})
+	srv := httptest.NewServer(sts)
+	defer srv.Close()
+	cfg, err := config.Parse("hostrole.toml", []byte(`version = 1
+[upstream]
+region = "eu-central-1"
+endpoint = "`+srv.URL+`"
+[source.keys]
+kind = "static"
+access_key_id = "AKIAIOSFODNN7EXAMPLE"
+secret_access_key = { env = "SECRET" }
+[role.app]
+arn = "`+app+`"
+from = "source.keys"
+duration = "max"
+[[allow]]
+any = true
+roles = ["app"]
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	built, err := roles.Build(roles.Options{Config: cfg, Env: roles.Environment{"SECRET=" + secret}, Log: slog.New(slog.DiscardHandler), Now: now, Boot: func() time.Duration { return time.Hour }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	job := built["app"].Job
+	if job.Longest == nil {
+		t.Fatal("nothing looks for the longest session")
+	}
+	for _, d := range []time.Duration{12 * time.Hour, 6 * time.Hour} {
+		if _, err := job.Longest(d).Fetch(t.Context()); rotation.Classify(err) != rotation.Misconfigured {
+			t.Errorf("%v: %v", d, err)
+		}
+	}
+	c, err := job.Longest(4 * time.Hour).Fetch(t.Context())
+	if err != nil || (c.Expires.Sub(c.Issued)-4*time.Hour).Abs() > 5*time.Second {
+		t.Errorf("4h: %v, %v", c.Expires.Sub(c.Issued), err)
 	}
 }
