@@ -20,10 +20,10 @@ const fileLimit = 64 << 10
 
 func documentCommand() *cobra.Command {
 	c := &cobra.Command{
-		Use: "document", Short: "Check instance identity documents", Args: atMost(0, 0, ""),
+		Use: "document", Short: "Check instance identity documents, and hand out what they are checked with", Args: atMost(0, 0, ""),
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.AddCommand(verifyCommand())
+	c.AddCommand(verifyCommand(), certificateCommand())
 	return c
 }
 
@@ -68,6 +68,22 @@ Exit status: 1 when the document is not to be believed.`,
 		return err
 	}
 	return c
+}
+
+func certificateCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "certificate", Short: "Print the certificate of this host, to hand out", Args: atMost(0, 0, ""),
+		Long: `Certificate prints the certificate of the key that signs this host's identity
+documents, in PEM and without the key, for those who are to verify them. Only
+root can read the file that it stands in, ` + siteKey + `.`,
+		RunE: func(c *cobra.Command, _ []string) error {
+			pem, err := certificateOf("")
+			if err == nil {
+				_, err = c.OutOrStdout().Write(pem)
+			}
+			return err
+		},
+	}
 }
 
 // certificateOf reads the certificate of a file, or of this host's key.
