@@ -102,6 +102,9 @@ func TestHandover(t *testing.T) {
 	if refused != "" {
 		t.Fatal("this test must not run on the machine's own network")
 	}
+	if !realRoot(t) {
+		missing(t, "a real root: in a user namespace hostrole cannot tell callers apart, and does not start")
+	}
 	noteSources(t)
 	dir := t.TempDir()
 	upstream, config := filepath.Join(dir, "credential.json"), filepath.Join(dir, "hostrole.toml")
