@@ -32,7 +32,7 @@ func buildAndRun(m *testing.M) (int, error) {
 	defer func() { _ = os.RemoveAll(dir) }()
 	if binaries = os.Getenv("HOSTROLE_BIN_DIR"); binaries == "" {
 		binaries = dir
-		build := exec.Command("go", "build", "-o", filepath.Join(dir, "hostrole"), ".")
+		build := exec.Command("go", "build", "-buildvcs=false", "-o", filepath.Join(dir, "hostrole"), ".")
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := build.CombinedOutput(); err != nil {
 			return 1, fmt.Errorf("building hostrole: %w\n%s", err, out)
