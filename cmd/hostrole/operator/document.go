@@ -1,6 +1,7 @@
 package operator
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -37,8 +38,7 @@ service serves below dynamic/instance-identity as pkcs7 or rsa2048, with or
 without PEM's first and last line; - is the standard input. What it serves as
 signature has no document inside, which --document then names.
 
-The certificate is that of the host or site that is believed. Its default is
-this host's own, which only root can read:
+The certificate is that of the host or site that is believed; default this host's own, as root:
 
   hostrole document verify --certificate site.pem pkcs7.txt
 
@@ -72,16 +72,11 @@ Exit status: 1 when the document is not to be believed.`,
 
 func certificateCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "certificate", Short: "Print the certificate of this host, to hand out", Args: atMost(0, 0, ""),
-		Long: `Certificate prints the certificate of the key that signs this host's identity
-documents, in PEM and without the key, for those who are to verify them. Only
-root can read the file that it stands in, ` + siteKey + `.`,
+		Use: "certificate", Short: "Print the certificate of this host, to hand out; as root", Args: atMost(0, 0, ""),
 		RunE: func(c *cobra.Command, _ []string) error {
 			pem, err := certificateOf("")
-			if err == nil {
-				_, err = c.OutOrStdout().Write(pem)
-			}
-			return err
+			_, werr := c.OutOrStdout().Write(pem)
+			return errors.Join(err, werr)
 		},
 	}
 }
@@ -91,22 +86,15 @@ func certificateOf(path string) ([]byte, error) {
 	if path != "" {
 		return read(path, nil)
 	}
-	text, err := read(siteKeyFile(), nil)
+	var key *document.Key
+	text, err := read(filepath.Join(cmp.Or(os.Getenv("STATE_DIRECTORY"), filepath.Dir(siteKey)), filepath.Base(siteKey)), nil)
+	if err == nil {
+		key, err = document.ParseKey(text)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("reading this host's own certificate: %w; --certificate names another one", err)
 	}
-	key, err := document.ParseKey(text)
-	if err != nil {
-		return nil, fmt.Errorf("reading this host's own certificate: %w", err)
-	}
 	return key.Certificate(), nil
-}
-
-func siteKeyFile() string {
-	if dir := os.Getenv("STATE_DIRECTORY"); dir != "" {
-		return filepath.Join(dir, filepath.Base(siteKey))
-	}
-	return siteKey
 }
 
 // read reads a file, or the standard input for -.
