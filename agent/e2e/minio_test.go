@@ -140,7 +140,7 @@ duration = "15m"
 
 	d.await(t, "warns of the refused token", 90*time.Second, func() bool {
 		for line := range strings.Lines(d.out.since(0)) {
-			if strings.Contains(line, `"level":"WARN","msg":"renewal failed"`) {
+			if strings.Contains(line, `"msg":"renewal failed"`) {
 				return true
 			}
 		}
