@@ -136,7 +136,10 @@ func (n *tally) add(err error, got string) {
 	switch {
 	case err == nil && got == "":
 		n.good++
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE),
+		// The same, when the end comes before the client waits for an answer;
+		// net/http exports no name for it.
+		err != nil && strings.HasSuffix(err.Error(), "server closed idle connection"):
 		n.cut++
 	default:
 		n.failures = append(n.failures, fmt.Sprint(got, " ", err))
@@ -258,7 +261,7 @@ func TestService(t *testing.T) {
 			}
 		})
 		if n.cut != 0 || len(n.failures) != 0 || n.good == 0 {
-			t.Errorf("%d answered, %d cut, failed: %.10q", n.good, n.cut, n.failures)
+			t.Errorf("%d answered, %d cut, failed: %.200q", n.good, n.cut, n.failures)
 		}
 		accepts(t, token)
 	})
@@ -274,7 +277,7 @@ func TestService(t *testing.T) {
 			}
 		})
 		if n.cut > 4*10 || len(n.failures) != 0 || n.good == 0 {
-			t.Errorf("%d answered, %d cut, failed: %.10q", n.good, n.cut, n.failures)
+			t.Errorf("%d answered, %d cut, failed: %.200q", n.good, n.cut, n.failures)
 		}
 		accepts(t, token)
 	})
@@ -317,7 +320,7 @@ func TestService(t *testing.T) {
 			}
 		})
 		if n.cut != 0 || len(n.failures) != 0 || n.good == 0 {
-			t.Errorf("%d answered, %d cut, failed: %.10q", n.good, n.cut, n.failures)
+			t.Errorf("%d answered, %d cut, failed: %.200q", n.good, n.cut, n.failures)
 		}
 		// Only the state: the socket is the socket unit's.
 		eventually(t, "the state alone is stored", 5*time.Second, func() bool { return h.property("NFileDescriptorStore") == "1" })

@@ -57,7 +57,7 @@ func newClient(ctx context.Context, kind, endpoint string, window time.Duration)
 		if err != nil {
 			return nil, err
 		}
-		return &v2{cfg: cfg, endpoint: endpoint}, nil
+		return newV2(cfg, endpoint), nil
 	case "v1":
 		return newV1(endpoint)
 	case "minio":
@@ -86,6 +86,7 @@ func roundTrip(ctx context.Context, c client, bucket, key string) error {
 type v2 struct {
 	cfg      aws.Config
 	endpoint string
+	s3       *s3.Client
 }
 
 func (c *v2) name() string { return "github.com/aws/aws-sdk-go-v2" }
@@ -95,23 +96,25 @@ func (c *v2) keys(ctx context.Context) (keys, error) {
 	return keys{v.AccessKeyID, v.SecretAccessKey, v.SessionToken, v.Expires}, err
 }
 
-func (c *v2) s3() *s3.Client {
-	return s3.NewFromConfig(c.cfg, func(o *s3.Options) {
-		o.BaseEndpoint, o.UsePathStyle = &c.endpoint, true
+// newV2 makes the one S3 client: each has connections of its own, and a server
+// has room for some thousands.
+func newV2(cfg aws.Config, endpoint string) *v2 {
+	return &v2{cfg, endpoint, s3.NewFromConfig(cfg, func(o *s3.Options) {
+		o.BaseEndpoint, o.UsePathStyle = &endpoint, true
 		o.RetryMaxAttempts = 1 // a retry would hide a key that does not work
 		// Ceph of Debian 12 does not know the checksums that are now default.
 		o.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired
 		o.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
-	})
+	})}
 }
 
 func (c *v2) put(ctx context.Context, bucket, key string, body []byte) error {
-	_, err := c.s3().PutObject(ctx, &s3.PutObjectInput{Bucket: &bucket, Key: &key, Body: bytes.NewReader(body)})
+	_, err := c.s3.PutObject(ctx, &s3.PutObjectInput{Bucket: &bucket, Key: &key, Body: bytes.NewReader(body)})
 	return err
 }
 
 func (c *v2) get(ctx context.Context, bucket, key string) ([]byte, error) {
-	o, err := c.s3().GetObject(ctx, &s3.GetObjectInput{Bucket: &bucket, Key: &key})
+	o, err := c.s3.GetObject(ctx, &s3.GetObjectInput{Bucket: &bucket, Key: &key})
 	if err != nil {
 		return nil, err
 	}
@@ -120,10 +123,9 @@ func (c *v2) get(ctx context.Context, bucket, key string) ([]byte, error) {
 }
 
 func (c *v2) with(k keys) client {
-	fixed := *c
-	fixed.cfg = c.cfg.Copy()
-	fixed.cfg.Credentials = awscreds.NewStaticCredentialsProvider(k.id, k.secret, k.token)
-	return &fixed
+	cfg := c.cfg.Copy()
+	cfg.Credentials = awscreds.NewStaticCredentialsProvider(k.id, k.secret, k.token)
+	return newV2(cfg, c.endpoint)
 }
 
 func (c *v2) status(err error) int {
