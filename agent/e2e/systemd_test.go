@@ -139,7 +139,7 @@ func (n *tally) add(err error, got string) {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE),
 		// The same, when the end comes before the client waits for an answer;
 		// net/http exports no name for it.
-		err != nil && strings.HasSuffix(err.Error(), "server closed idle connection"):
+		err != nil && strings.Contains(err.Error(), "server closed idle connection"):
 		n.cut++
 	default:
 		n.failures = append(n.failures, fmt.Sprint(got, " ", err))
