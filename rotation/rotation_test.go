@@ -143,8 +143,8 @@ func TestRenewsAtHalfOfLife(t *testing.T) {
 func TestADayOfRotation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &script{life: time.Hour}
-		draws := 0
-		r := start(t, rotation.Options{Draw: func() float64 { draws++; return 0 }}, one(s))
+		var draws atomic.Int64
+		r := start(t, rotation.Options{Draw: func() float64 { draws.Add(1); return 0 }}, one(s))
 		for range 24 * 60 {
 			time.Sleep(time.Minute)
 			c, err := get(t, r)
@@ -158,7 +158,7 @@ func TestADayOfRotation(t *testing.T) {
 		if n := s.calls.Load(); n < 48 || n > 49 {
 			t.Errorf("%d calls in a day of 1h sessions, want one each half hour", n)
 		}
-		if n := int64(draws); n > s.calls.Load()+1 {
+		if n := draws.Load(); n > s.calls.Load()+1 {
 			t.Errorf("%d draws for %d credentials: the spread is not drawn once each", n, s.calls.Load())
 		}
 	})
