@@ -81,6 +81,18 @@ func Begin(c credential.Credential, now Clock, draw float64) State {
 	return State{Credential: c, draw: draw, begun: now.Boot, tried: now.Boot - nap, untried: true, seen: now}
 }
 
+// Recall takes the length of the session that is left from before for the
+// longest that the role allows, so that a restart asks for no other. Where there
+// is none, and where it is none of lengths, it is found again.
+func (s *State) Recall(lengths []time.Duration) {
+	life := s.Credential.Expires.Sub(s.Credential.Issued)
+	for i, l := range lengths {
+		if (life - l).Abs() <= time.Minute { // dates have seconds, and an answer takes some
+			s.Length = i
+		}
+	}
+}
+
 // Ask tells that a reader waits for a credential. It shortens the splay, never
 // the wait after a failure: a crowd of clients must not become a crowd at the
 // upstream.
@@ -119,7 +131,9 @@ func (s *State) due(now Clock, r Rules, p Parent) time.Duration {
 	case s.Failures > 0:
 		wait = s.tried + s.backoff(now.left(c)) - now.Boot
 	case c.Complete():
-		wait = s.renewal(now, r)
+		if wait = s.renewal(now, r); s.untried && c.Received < 0 {
+			wait = 0 // it has come over a reboot, by the word of a wall clock that nobody has set yet
+		}
 		if s.untried && now.left(c) >= lowLife {
 			wait = max(wait, splay) // a fleet that restarts with what it had
 		}
@@ -232,8 +246,8 @@ func (s *State) Failure(err error, now Clock, b *Budget, draw float64, orphaned 
 	s.Class, s.Failures, s.asked, s.orphaned = Classify(err), s.Failures+1, 0, orphaned
 	var e *source.Error
 	told := errors.As(err, &e) && !orphaned // by the upstream, and to us
-	if told {
-		s.asked = max(e.RetryAfter, 0)
+	if !orphaned {
+		s.asked = max(source.RetryAfter(err), 0) // of whoever was asked on the way, too
 	}
 	switch definite := s.Class >= Refetch; {
 	case definite:

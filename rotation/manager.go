@@ -12,7 +12,6 @@
 package rotation
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -38,6 +37,9 @@ type Job struct {
 	Timeout time.Duration        // of one attempt; required
 	Skew    func() time.Duration // the issuer's clock minus ours; nil for none
 
+	// One of many keys leaves half of the attempts at once to those that are few: a
+	// crowd of new ones must not hold up the renewal of a role.
+	OfMany bool
 	// Upstream names what is called: keys of one name share a budget of retries; "" is without.
 	Upstream string
 	// Longest, in place of Source, is for the longest session that the role allows: it makes the
@@ -63,6 +65,7 @@ type Options struct {
 // An Event is the outcome of one attempt.
 type Event struct {
 	Name       string                // of the role
+	Key        credential.Key        //
 	Credential credential.Credential // the new one; the last good one, or none, after a failure
 	Err        error                 // nil after a success
 	Class      Class                 // of Err; Fine after a success
@@ -78,6 +81,7 @@ type Manager struct {
 	o     Options
 	store *store.Store
 	slots chan struct{} // one for each attempt that may run
+	crowd chan struct{} // one for each attempt that may run for a key of many
 
 	rotators atomic.Pointer[map[credential.Key]*Rotator] // replaced whole, under mu
 
@@ -85,6 +89,8 @@ type Manager struct {
 	ctx  context.Context                       // guarded by mu: of Run; nil while it does not run
 	all  sync.WaitGroup                        // of the rotators that run
 	stop map[credential.Key]context.CancelFunc // guarded by mu
+	jobs []Job                                 // guarded by mu: of Update
+	more map[credential.Key]Job                // guarded by mu: of Add
 
 	budgets atomic.Pointer[map[string]*Budget] // by upstream; replaced whole, under mu
 }
@@ -94,55 +100,12 @@ func New(st *store.Store, o Options, jobs []Job) *Manager {
 	if o.Observe == nil {
 		o.Observe = func(Event) {}
 	}
-	m := &Manager{o: o, store: st, slots: make(chan struct{}, o.Parallel), stop: map[credential.Key]context.CancelFunc{}}
+	m := &Manager{o: o, store: st, slots: make(chan struct{}, o.Parallel), crowd: make(chan struct{}, max(1, o.Parallel/2)),
+		stop: map[credential.Key]context.CancelFunc{}, more: map[credential.Key]Job{}}
 	m.rotators.Store(&map[credential.Key]*Rotator{})
 	m.budgets.Store(&map[string]*Budget{})
 	m.Update(jobs)
 	return m
-}
-
-// Update makes jobs the set that is kept fresh. A key that was there before
-// keeps its credential and its schedule, and asks by its new job from its next
-// attempt on. The credential of a key that is not there any more is forgotten
-// at once.
-func (m *Manager) Update(jobs []Job) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	was, now := *m.rotators.Load(), make(map[credential.Key]*Rotator, len(jobs))
-	budgets := map[string]*Budget{}
-	for _, j := range jobs {
-		if j.Skew == nil {
-			j.Skew = func() time.Duration { return 0 }
-		}
-		r := was[j.Key]
-		if r == nil {
-			r = &Rotator{m: m, slot: m.store.Slot(j.Key), kicked: make(chan struct{}, 1), wishes: make(chan wish), draw: m.o.Draw}
-			if r.draw == nil {
-				r.draw = Draws(m.o.Host, j.Key)
-			}
-		}
-		if u := j.Upstream; u != "" && budgets[u] == nil {
-			budgets[u] = cmp.Or(m.budget(u), &Budget{})
-		}
-		r.job.Store(&j)
-		now[j.Key] = r
-	}
-	m.budgets.Store(&budgets)
-	m.rotators.Store(&now)
-	for k := range was {
-		if now[k] == nil {
-			if stop := m.stop[k]; stop != nil {
-				stop()
-			}
-			delete(m.stop, k)
-			m.store.Forget(k)
-		}
-	}
-	for k, r := range now {
-		if m.ctx != nil && m.stop[k] == nil {
-			m.begin(k, r)
-		}
-	}
 }
 
 // begin starts the goroutine of r. The caller holds m.mu.
@@ -214,6 +177,15 @@ func (m *Manager) Credential(ctx context.Context, k credential.Key) (credential.
 			}
 			return credential.Credential{}, fmt.Errorf("%w: the first attempt is under way", ErrNotReady)
 		}
+	}
+}
+
+// Ask tells that somebody waits for a credential of k, as Credential does for
+// its readers: the first call is not put off any longer, and a wait after a
+// failure is as long as it was. A key that is not there is ignored.
+func (m *Manager) Ask(k credential.Key) {
+	if r := m.rotator(k); r != nil {
+		r.ask()
 	}
 }
 

@@ -1,6 +1,7 @@
 package rotation
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -11,29 +12,37 @@ import (
 // room for the one answer.
 type wish chan error
 
-// Renew asks the source of k now, whatever the schedule and the wait after a
-// failure say, and returns the outcome of an attempt that began after it was
-// called. Wishes that meet share one attempt. It is for a person who has mended
-// something: a failure counts as any other, and what follows it waits by the
-// rules. The error is the attempt's, or ctx's, or matches [ErrNotReady] for a
+// Renew asks the sources of keys now, whatever the schedule and the wait after a
+// failure say, and returns the first failure of the attempts that began after
+// it was called. Wishes that meet share one attempt. It is for a person who has
+// mended something: a failure counts as any other, and what follows it waits by
+// the rules. The error is an attempt's, or ctx's, or matches [ErrNotReady] for a
 // key that is not there.
-func (m *Manager) Renew(ctx context.Context, k credential.Key) error {
-	r := m.rotator(k)
-	if r == nil {
-		return fmt.Errorf("%w: no such key", ErrNotReady)
+func (m *Manager) Renew(ctx context.Context, keys ...credential.Key) error {
+	var asked []wish
+	for _, k := range keys {
+		r := m.rotator(k)
+		if r == nil {
+			return fmt.Errorf("%w: no such key", ErrNotReady)
+		}
+		w := make(wish, 1)
+		select {
+		case r.wishes <- w: // between two attempts
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for the attempt that is under way: %w", ctx.Err())
+		}
+		asked = append(asked, w)
 	}
-	w := make(wish, 1)
-	select {
-	case r.wishes <- w: // between two attempts
-	case <-ctx.Done():
-		return fmt.Errorf("waiting for the attempt that is under way: %w", ctx.Err())
+	var first error
+	for _, w := range asked {
+		select {
+		case err := <-w:
+			first = cmp.Or(first, err)
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for the attempt: %w", ctx.Err())
+		}
 	}
-	select {
-	case err := <-w:
-		return err
-	case <-ctx.Done():
-		return fmt.Errorf("waiting for the attempt: %w", ctx.Err())
-	}
+	return first
 }
 
 // grant makes one attempt for all who wish it now. Only run calls it.

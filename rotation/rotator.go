@@ -52,6 +52,9 @@ func (r *Rotator) ask() {
 
 func (r *Rotator) run(ctx context.Context) {
 	r.state = Begin(r.slot.Load().Credential, r.clock(), r.draw())
+	if job := r.job.Load(); job.Longest != nil {
+		r.state.Recall(Lengths(job.chained()))
+	}
 	for ctx.Err() == nil {
 		if r.asked.Swap(false) {
 			r.state.Ask()
@@ -122,7 +125,7 @@ func (r *Rotator) attempt(ctx context.Context) {
 		return
 	}
 	now := r.clock()
-	ev := Event{Name: r.job.Load().Name, Took: took}
+	ev := Event{Name: r.job.Load().Name, Key: r.job.Load().Key, Took: took}
 	var wake bool
 	if err == nil {
 		wake = r.state.Success(c, now, r.budget(), r.draw())
@@ -155,6 +158,14 @@ func (r *Rotator) source() (source.Source, int) {
 
 func (r *Rotator) fetch(ctx context.Context, src source.Source) (c credential.Credential, took time.Duration, orphaned bool, err error) {
 	job := r.job.Load()
+	if job.OfMany { // however long: a crowd is no failure of the upstream
+		select {
+		case r.m.crowd <- struct{}{}:
+			defer func() { <-r.m.crowd }()
+		case <-ctx.Done():
+			return c, 0, false, ctx.Err()
+		}
+	}
 	ctx, cancel := context.WithTimeout(ctx, job.Timeout)
 	defer cancel()
 	// A child waits for its parent before it takes a slot: children that held

@@ -10,8 +10,8 @@ import (
 // Assertion is what the host shows to be believed: exactly one of its fields.
 // What a source of kind saml shows is a SAML response, and all others a token.
 type Assertion struct {
-	File       string      `toml:"file" form:"path"`    // absolute once parsed; read at each use
-	Command    []string    `toml:"command" form:"argv"` // argv, absolute path first, no shell
+	File       string      `toml:"file" form:"path" read:"use"` // absolute once parsed; read at each use
+	Command    []string    `toml:"command" form:"argv"`         // argv, absolute path first, no shell
 	OIDC       *OIDC       `toml:"oidc" kinds:"web-identity cognito vault"`
 	Kubernetes *Kubernetes `toml:"kubernetes" kinds:"web-identity cognito vault"`
 	Google     *Google     `toml:"google" kinds:"web-identity cognito vault"`
@@ -29,7 +29,7 @@ type OIDC struct {
 	PrivateKey        *Ref              `toml:"private_key"` // PEM
 	KeyID             string            `toml:"key_id" form:"line"`
 	Algorithm         string            `toml:"algorithm" oneof:"RS256 RS384 RS512 PS256 PS384 PS512 ES256 ES384 ES512 EdDSA"` // default by the key
-	Certificate       string            `toml:"certificate" form:"path"`                                                       // PEM file
+	Certificate       string            `toml:"certificate" form:"path" read:"use"`                                            // PEM file
 	AssertionAudience string            `toml:"assertion_audience" form:"line"`                                                // default token_url
 	Scope             []string          `toml:"scope" empty:"ok"`
 	Audience          string            `toml:"audience" form:"line"`
@@ -46,7 +46,7 @@ type OIDC struct {
 type Kubernetes struct {
 	Server    string   `toml:"server" default:"https://kubernetes.default.svc" form:"server"`
 	CAFile    string   `toml:"ca_file" default:"/var/run/secrets/kubernetes.io/serviceaccount/ca.crt" form:"path"`
-	TokenFile string   `toml:"token_file" default:"/var/run/secrets/kubernetes.io/serviceaccount/token" form:"path"`
+	TokenFile string   `toml:"token_file" default:"/var/run/secrets/kubernetes.io/serviceaccount/token" form:"path" read:"use"`
 	Account   string   `toml:"account" form:"service_account"` // namespace/name; default the one of the token
 	Audience  string   `toml:"audience" default:"sts.amazonaws.com" form:"some"`
 	Life      Duration `toml:"life" default:"1h" between:"10m 8760h"`

@@ -78,7 +78,7 @@ var (
 	tagKey      = expr(`^[\p{L}\p{Z}\p{N}_.:/=+@-]+$`) // counted, the expression would take 5 MB
 
 	placeholder  = expr(`\{[^{}]*\}`)
-	placeholders = []string{"{hostname}", "{fqdn}", "{machine_id}", "{role}"}
+	placeholders = append([]string{"{hostname}", "{fqdn}", "{machine_id}", "{role}"}, callers...)
 )
 
 // template checks a text with placeholders. Nothing of its text is shown but a

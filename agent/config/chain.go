@@ -39,6 +39,7 @@ type use struct {
 	depth            int  // 1 for a role from the source
 	way              way
 	region, endpoint setting // of STS
+	second, backup   setting // region and endpoint of the one that is asked in its place
 	broken           bool    // it does not lead to a source: there is a fault about that
 }
 
@@ -88,15 +89,15 @@ func (u *use) idle() (keys, why, hint string) {
 	case u.way == federated:
 		return token, "STS takes none with a web identity", "take it out; tags and source identity are claims of the token"
 	case u.way == given && kind == "roles-anywhere":
-		keys = all + " region endpoint"
+		keys = all + " region endpoint fallback_region fallback_endpoint"
 		if !u.source.AcceptSessionName {
 			keys += " session_name"
 		}
 		return keys, "IAM Roles Anywhere takes none", "take it out; the profile has policies, and says with accept_session_name in " + u.from + " whether there is a name"
 	case u.way == given && kind == "vault":
-		return all + " region endpoint", "Vault takes none", "take it out; the Vault role has them"
+		return all + " region endpoint fallback_region fallback_endpoint", "Vault takes none", "take it out; the Vault role has them"
 	case u.way == given:
-		return all + " region endpoint session_name", "the enhanced flow takes none", "take it out; with flow = 'basic' in " + u.from + " there is a session name, and policies"
+		return all + " region endpoint fallback_region fallback_endpoint session_name", "the enhanced flow takes none", "take it out; with flow = 'basic' in " + u.from + " there is a session name, and policies"
 	}
 	return "", "", ""
 }
@@ -184,6 +185,7 @@ func (k *checker) use(name string, alternative From, from string, below []string
 		for i, p := range parents {
 			if u.broken, u.depth = u.broken || p.broken, max(u.depth, p.depth+1); i == 0 {
 				u.parent, u.from, u.source, u.region, u.endpoint = p, p.from, p.source, p.region, p.endpoint
+				u.second, u.backup = p.second, p.backup
 			}
 		}
 	case isSource && hasSource:
@@ -191,7 +193,9 @@ func (k *checker) use(name string, alternative From, from string, below []string
 		u.broken = s.Kind == "" || k.spoilt[u.from+".kind"] || k.spoilt[u.from+".endpoint"] || k.spoilt[u.from+".flow"] || k.spoilt["upstream.endpoint"]
 		u.way = wayFrom(s, r.ARN != "" || k.spoilt[at+".arn"])
 		u.region, u.endpoint = setting{k.c.Upstream.Region, "upstream.region"}, setting{k.c.Upstream.Endpoint, "upstream.endpoint"}
+		u.second, u.backup = setting{k.c.Upstream.FallbackRegion, "upstream.fallback_region"}, setting{k.c.Upstream.FallbackEndpoint, "upstream.fallback_endpoint"}
 		if asksSTS(s.Kind) {
+			u.second, u.backup = setting{s.FallbackRegion, u.from + ".fallback_region"}.or(u.second), setting{s.FallbackEndpoint, u.from + ".fallback_endpoint"}.or(u.backup)
 			u.region, u.endpoint = setting{s.Region, u.from + ".region"}.or(u.region), setting{s.Endpoint, u.from + ".endpoint"}.or(u.endpoint)
 		} else {
 			u.region = u.region.or(setting{s.place(), u.from})
@@ -208,6 +212,8 @@ func (k *checker) use(name string, alternative From, from string, below []string
 	u.broken = u.broken || k.spoilt[at+".endpoint"]
 	u.region = setting{r.Region, at + ".region"}.or(u.region)
 	u.endpoint = setting{r.Endpoint, at + ".endpoint"}.or(u.endpoint)
+	u.second = setting{r.FallbackRegion, at + ".fallback_region"}.or(u.second)
+	u.backup = setting{r.FallbackEndpoint, at + ".fallback_endpoint"}.or(u.backup)
 	if u.depth == mostRoles+1 {
 		k.fault(from, fmt.Sprintf("is a chain of %d roles", u.depth), fmt.Sprintf("%d are the most: take this one from a role that is nearer to the source", mostRoles))
 	}
@@ -268,8 +274,8 @@ func (k *checker) roles() {
 			used[name] = true
 		}
 	}
-	for name, r := range k.c.Roles {
-		at := "role." + name
+	for _, name := range slices.Sorted(maps.Keys(k.c.Roles)) {
+		r, at := k.c.Roles[name], "role."+name
 		k.name(at, name)
 		if !used[name] {
 			k.warn(at, "is not used: no rule gives it, and no role is from it", "name it in the roles of an [[allow]], or take it out")
@@ -279,6 +285,7 @@ func (k *checker) roles() {
 			k.arns(at, r, u)
 			if !u.broken {
 				k.region(at, u)
+				k.fallback(u)
 				k.session(at, r, u)
 			}
 		}
@@ -359,6 +366,9 @@ func (k *checker) session(at string, r Role, u *use) {
 		"transitive_tags": len(r.TransitiveTags) > 0,
 		"region":          r.Region != "",
 		"endpoint":        r.Endpoint != "",
+
+		"fallback_region":   r.FallbackRegion != "",
+		"fallback_endpoint": r.FallbackEndpoint != "",
 	} {
 		if is && slices.Contains(strings.Fields(keys), key) {
 			k.fault(at+"."+key, "would have no effect: "+why, hint)

@@ -40,6 +40,7 @@ func check(d *decoder, c *Config) {
 	k.roles()
 	k.listeners()
 	k.rules()
+	k.sessions()
 	k.admin()
 	k.metadata()
 }
@@ -116,7 +117,7 @@ func (k *checker) listeners() {
 		case !*l.ManageAddress && k.c.index.has(at+".link"):
 			k.warn(at+".link", "has no effect with manage_address = false", "take it out")
 		case *l.ManageAddress && l.Link != "lo" && l.Link == *l.Ingress:
-			k.warn(at+".ingress", fmt.Sprintf("is the link %q, on which nothing from this host arrives", l.Link), "callers on this host arrive on 'lo', whatever link has the address")
+			k.warn(at+".ingress", fmt.Sprintf("is the link %q that carries the address: the listener is for callers behind it, not for those on this host", l.Link), "write 'lo' for callers on this host, whatever link has the address")
 		}
 	}
 }
@@ -146,6 +147,8 @@ func (k *checker) address(at, item string, b bound, others []bound) {
 		k.fault(at+".ingress", fmt.Sprintf("is empty, and %v is no loopback address: every neighbour on the network could reach it", b.address), "write ingress = 'lo' for callers on this host, or the name of the bridge that it serves")
 	case local && ingress != "" && ingress != "lo":
 		k.fault(item, "is a loopback address, and no packet for it arrives on "+ingress, "write ingress = 'lo', or another address")
+	case b.listener.Redirect && (local || b.address.Port() != 80):
+		k.fault(item, "cannot be redirected: that is for port 80 of an address that is no loopback address", "take redirect = true out, or write port 80")
 	}
 	for _, o := range others {
 		theirs := *o.listener.Ingress
@@ -243,12 +246,18 @@ func (k *checker) given(at string, r *Allow) {
 func (r *Allow) covers(later *Allow) bool {
 	// A rule about users means processes of the host: those in containers and
 	// pods are left to the rules that name them.
-	host := len(r.User)+len(r.UID)+len(r.Group) > 0 && len(r.Unit)+len(r.Container)+len(r.Pod) == 0
-	if host && len(later.Unit)+len(later.Container)+len(later.Pod) > 0 {
+	host := len(r.User)+len(r.UID)+len(r.Group) > 0 && !r.inside()
+	if host && later.inside() {
 		return false
 	}
 	return !r.AuditOnly && within(r.User, later.User) && within(r.UID, later.UID) && within(r.Group, later.Group) && within(r.Listener, later.Listener) &&
-		within(r.Unit, later.Unit) && within(r.Container, later.Container) && within(r.Pod, later.Pod) && within(r.Source, later.Source)
+		within(r.Unit, later.Unit) && within(r.Container, later.Container) &&
+		within(r.Image, later.Image) && len(r.Label) == 0 && within(r.Pod, later.Pod) && within(r.Source, later.Source)
+}
+
+// inside tells whether a rule names what a container or pod has.
+func (r *Allow) inside() bool {
+	return len(r.Unit)+len(r.Container)+len(r.Image)+len(r.Label)+len(r.Pod) > 0
 }
 
 // within tells whether a fact is no narrower than the one of the later rule.
@@ -259,6 +268,9 @@ func within[T comparable](fact, later []T) bool {
 func (k *checker) admin() {
 	if n := len(k.c.Admin.Socket); n > 107 {
 		k.fault("admin.socket", fmt.Sprintf("has %d bytes", n), "the kernel takes 107 for the path of a socket")
+	}
+	if a, level := k.c.Audit, k.c.Log.Level; a.Required && a.File == "" && (level == "warn" || level == "error") {
+		k.fault("audit.required", fmt.Sprintf("cannot be kept: with log.level = %q no record comes into the log", level), "write a file for [audit], or log.level = 'info'")
 	}
 	if m := k.c.Admin.Metrics; m != "" {
 		if a, err := netip.ParseAddrPort(m); err != nil || a.Port() == 0 || a.Addr().Zone() != "" {

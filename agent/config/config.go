@@ -33,6 +33,7 @@ type Config struct {
 	Rotation  Rotation          `toml:"rotation"`
 	Upstream  Upstream          `toml:"upstream"`
 	Listeners []Listener        `toml:"listener"` // default: one of kind imds on 169.254.169.254:80
+	Runtime   Runtime           `toml:"runtime"`
 	Metadata  Metadata          `toml:"metadata"`
 	Sources   map[string]Source `toml:"source"`
 	Roles     map[string]Role   `toml:"role"`  // at least one
@@ -51,22 +52,39 @@ type Log struct {
 
 // Admin is the operator's socket.
 type Admin struct {
-	Socket  string `toml:"socket" default:"/run/hostrole/admin.sock" form:"path"`
+	Socket  string `toml:"socket" default:"/run/hostrole/admin.sock" form:"path" read:"never"`
 	Group   string `toml:"group" default:"hostrole" form:"user"` // may read status
 	Metrics string `toml:"metrics"`                              // address of a Prometheus endpoint; default none
 }
 
 // Audit says where decisions are recorded.
 type Audit struct {
-	File     string `toml:"file" form:"path"` // default the log stream
-	Required bool   `toml:"required"`         // no record, no credential; default false
+	File     string `toml:"file" form:"path" read:"never"` // default the log stream
+	Required bool   `toml:"required"`                      // no record, no credential; default false
+}
+
+// Runtime says whom to ask for the names, images and labels of containers, where
+// a rule needs them.
+type Runtime struct {
+	Docker           string `toml:"docker" default:"/run/docker.sock" form:"path" read:"never"`        // its socket; "" is not asked
+	Podman           string `toml:"podman" default:"/run/podman/podman.sock" form:"path" read:"never"` // its socket; "" is not asked
+	Kubelet          string `toml:"kubelet" form:"endpoint"`                                           // https address of this node's; "" is not asked
+	KubeletCAFile    string `toml:"kubelet_ca_file" form:"path" read:"use"`                            // PEM certificates that the kubelet's is checked against; goes with kubelet
+	KubeletTokenFile string `toml:"kubelet_token_file" form:"path" read:"use"`                         // of an account that may get nodes/proxy; goes with kubelet
 }
 
 // Rotation is the schedule of renewals.
 type Rotation struct {
 	RefreshAfter Duration `toml:"refresh_after" default:"1h" between:"1m 8760h"` // half of a credential's life counts if that is sooner
 	Parallel     int      `toml:"parallel" default:"4" between:"1 64"`           // upstream calls at once
-	Splay        Duration `toml:"splay" default:"3s" between:"0s 10m"`           // spread of the first calls
+	Splay        Duration `toml:"splay" default:"3m" between:"0s 10m"`           // spread of the first calls that nobody waits for
+	RebootFile   *Sealed  `toml:"reboot_file"`                                   // default none: a reboot begins without credentials
+}
+
+// Sealed is a file in which live credentials outlast a reboot.
+type Sealed struct {
+	File string `toml:"file" need:"write file = '/var/lib/hostrole/reboot'" form:"path"`
+	Key  *Ref   `toml:"key" need:"write { credential = '…' }, which systemd unseals, or { file = '…' }"` // 32 letters or more
 }
 
 // Upstream holds the defaults of every source and role.
@@ -76,6 +94,10 @@ type Upstream struct {
 	CAFile   string   `toml:"ca_file" form:"path"`                   // PEM roots instead of the system's; absolute once parsed; default the system's
 	Proxy    string   `toml:"proxy" default:"none" form:"proxy"`     // none | env | a URL
 	Timeout  Duration `toml:"timeout" default:"20s" between:"1s 5m"` // of one call with its retries
+	Pins     []string `toml:"pins" form:"pin" empty:"ok"`            // of STS: sha256/… of a public key in its chain; default any
+
+	FallbackRegion   string `toml:"fallback_region" form:"region"`     // of the STS that is asked while the first does not answer, in the same partition; default none
+	FallbackEndpoint string `toml:"fallback_endpoint" form:"endpoint"` // its URL; "" is AWS's in that region
 }
 
 // Listener is one endpoint.
@@ -163,6 +185,9 @@ type Role struct {
 	TransitiveTags []string          `toml:"transitive_tags" empty:"ok"`
 	Region         string            `toml:"region" form:"region"`     // "" is that of the source
 	Endpoint       string            `toml:"endpoint" form:"endpoint"` // "" is that of the source
+
+	FallbackRegion   string `toml:"fallback_region" form:"region"` // these two: "" is that of the source
+	FallbackEndpoint string `toml:"fallback_endpoint" form:"endpoint"`
 }
 
 // Allow is one rule. First match wins; every fact that a rule names must
@@ -173,7 +198,9 @@ type Allow struct {
 	UID       []uint32 `toml:"uid"`                                                                 // not 65534 or 65535: the kernel's word for "unknown"
 	Group     []string `toml:"group" form:"user"`                                                   // names in the host's user database
 	Unit      []string `toml:"unit"`                                                                // patterns of path.Match for the unit by the name that systemctl shows
-	Container []string `toml:"container"`                                                           // patterns for the id, or the machine's name, of a container
+	Container []string `toml:"container"`                                                           // patterns for the id, the machine's name, or the runtime's name of a container
+	Image     []string `toml:"image"`                                                               // patterns for the name of a container's image, or with sha256: for its digest
+	Label     []string `toml:"label"`                                                               // key=pattern, or key: one of each key
 	Pod       []string `toml:"pod" form:"pod"`                                                      // patterns for namespace/serviceaccount of a verified token
 	Source    []Prefix `toml:"source"`                                                              // addresses that the caller comes from; the caller must be known all the same
 	Listener  []string `toml:"listener"`                                                            // names of listeners

@@ -31,7 +31,7 @@ func TestDefaults(t *testing.T) {
 		"log":      cmp.Diff(config.Log{Level: "info", Format: "auto"}, c.Log),
 		"admin":    cmp.Diff(config.Admin{Socket: "/run/hostrole/admin.sock", Group: "hostrole"}, c.Admin),
 		"audit":    cmp.Diff(config.Audit{}, c.Audit),
-		"rotation": cmp.Diff(config.Rotation{RefreshAfter: config.Duration(time.Hour), Parallel: 4, Splay: config.Duration(3 * time.Second)}, c.Rotation),
+		"rotation": cmp.Diff(config.Rotation{RefreshAfter: config.Duration(time.Hour), Parallel: 4, Splay: config.Duration(3 * time.Minute)}, c.Rotation),
 		"upstream": cmp.Diff(config.Upstream{Region: "eu-central-1", Proxy: "none", Timeout: config.Duration(20 * time.Second)}, c.Upstream),
 		"listeners": cmp.Diff([]config.Listener{{
 			Name: "host", Kind: "imds", Address: []config.HostPort{{AddrPort: netip.MustParseAddrPort("169.254.169.254:80")}},

@@ -24,13 +24,13 @@ func Load(path string) (*Config, error) {
 		return nil, err
 	}
 	docs := []*document{main}
-	dir := filepath.Join(filepath.Dir(path), "hostrole.d")
+	dir := dropIns(path)
 	entries, err := os.ReadDir(dir) // in the order of the names
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, unreadable(dir, err)
 	}
 	for _, e := range entries {
-		if !strings.HasSuffix(e.Name(), ".toml") || strings.HasPrefix(e.Name(), ".") {
+		if !dropIn(e.Name()) {
 			continue
 		}
 		d, err := readFile(filepath.Join(dir, e.Name()))

@@ -5,17 +5,7 @@ import "fmt"
 // notBuilt is what the contract of the file has and this version has not: the
 // key, with * for a name; a value of it, or "" for any; and what it is. Who
 // builds one takes its line out.
-var notBuilt = []struct{ key, value, what string }{
-	{"listener.redirect", "true", "a listener behind a redirect"},
-	{"source.*.provider_id", "", "an OAuth provider"},
-	{"template", "{unit}", "{unit}"},
-	{"template", "{user}", "{user}"},
-	{"template", "{uid}", "{uid}"},
-	{"template", "{container}", "{container}"},
-	{"allow.image", "", "a rule about an image"},
-	{"allow.label", "", "a rule about a label"},
-	{"allow.session", "caller", "a session of the caller's own"},
-}
+var notBuilt = []struct{ key, value, what string }{}
 
 // unbuilt is the problem with a key or its value that is not built yet, or "".
 func unbuilt(key, value string) string {

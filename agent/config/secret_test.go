@@ -13,12 +13,12 @@ const canary = "wJalrXUtnFEMI"
 // shown are the keys whose texts faults show, because nobody finds the mistake
 // otherwise: names, words and numbers. A secret has no business in them.
 var shown = strings.Fields(`
-	log.level log.format admin.group admin.metrics rotation.refresh_after rotation.splay upstream.region upstream.timeout
+	log.level log.format admin.group admin.metrics rotation.refresh_after rotation.splay upstream.region upstream.fallback_region upstream.timeout
 	listener.name listener.kind listener.address listener.ingress listener.link listener.tokens
 	metadata.region metadata.availability_zone metadata.instance_id metadata.instance_type metadata.account_id metadata.image_id
-	source.*.kind source.*.timeout source.*.region source.*.flow source.*.path source.*.account_id
+	source.*.kind source.*.timeout source.*.region source.*.fallback_region source.*.provider_id source.*.flow source.*.path source.*.account_id
 	source.*.assertion.oidc.auth source.*.assertion.oidc.algorithm source.*.assertion.oidc.token source.*.assertion.spiffe.timeout
-	source.*.assertion.kubernetes.life source.*.assertion.kubernetes.bound_to.kind role.*.from role.*.duration role.*.region role.*.transitive_tags
+	source.*.assertion.kubernetes.life source.*.assertion.kubernetes.bound_to.kind role.*.from role.*.duration role.*.region role.*.fallback_region role.*.transitive_tags
 	metadata.hostname metadata.lifecycle_state metadata.spot.action metadata.spot.time metadata.events.rebalance
 	metadata.events.scheduled.code metadata.events.scheduled.id metadata.events.scheduled.description metadata.events.scheduled.state
 	metadata.events.scheduled.not_before metadata.events.scheduled.not_after metadata.events.history.code metadata.events.history.id

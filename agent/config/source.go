@@ -20,12 +20,13 @@ type Source struct {
 	Timeout *Duration `toml:"timeout" kinds:"process roles-anywhere" between:"1s 5m"`                                      // of the command or the signer; default 60s
 
 	Assertion   *Assertion `toml:"assertion" kinds:"web-identity saml cognito" needed:"web-identity saml" need:"write assertion = { file = '…' } or { command = ['…'] }"`
-	ProviderARN string     `toml:"provider_arn" kinds:"saml" form:"saml_provider"` // default: what the response pairs with the role
+	ProviderID  string     `toml:"provider_id" kinds:"web-identity" oneof:"graph.facebook.com www.amazon.com"` // the assertion is an OAuth access token of it; default an OIDC token, of which Google's is one
+	ProviderARN string     `toml:"provider_arn" kinds:"saml" form:"saml_provider"`                             // default: what the response pairs with the role
 
-	Certificate       string   `toml:"certificate" kinds:"roles-anywhere" need:"write the path of a PEM file with the certificate" form:"path"` // read at each use
-	Key               *Ref     `toml:"key" kinds:"roles-anywhere"`                                                                              // PEM; this or Signer
-	Signer            []string `toml:"signer" kinds:"roles-anywhere" form:"argv"`                                                               // argv of what signs with a key that cannot be read
-	Chain             string   `toml:"chain" kinds:"roles-anywhere" form:"path"`                                                                // PEM file with more intermediates
+	Certificate       string   `toml:"certificate" kinds:"roles-anywhere" need:"write the path of a PEM file with the certificate" form:"path" read:"use"` // read at each use
+	Key               *Ref     `toml:"key" kinds:"roles-anywhere"`                                                                                         // PEM; this or Signer
+	Signer            []string `toml:"signer" kinds:"roles-anywhere" form:"argv"`                                                                          // argv of what signs with a key that cannot be read
+	Chain             string   `toml:"chain" kinds:"roles-anywhere" form:"path" read:"use"`                                                                // PEM file with more intermediates
 	TrustAnchorARN    string   `toml:"trust_anchor_arn" kinds:"roles-anywhere" need:"write trust_anchor_arn = 'arn:aws:rolesanywhere:REGION:ACCOUNT:trust-anchor/ID'" form:"trust_anchor"`
 	ProfileARN        string   `toml:"profile_arn" kinds:"roles-anywhere" need:"write profile_arn = 'arn:aws:rolesanywhere:REGION:ACCOUNT:profile/ID'" form:"profile"` // in the same region
 	AcceptSessionName bool     `toml:"accept_session_name" kinds:"roles-anywhere"`                                                                                     // the profile accepts one; default false
@@ -44,7 +45,7 @@ type Source struct {
 	Provider       string `toml:"provider" kinds:"cognito" form:"line"`      // the pool's name of it; with Assertion, or neither
 	AccountID      string `toml:"account_id" kinds:"cognito" form:"account"` // of the pool; default none
 	Flow           string `toml:"flow" kinds:"cognito" default:"enhanced" oneof:"enhanced basic"`
-	StateFile      string `toml:"state_file" kinds:"cognito" form:"path"` // keeps the identity; default in the state directory of the unit, if it has one
+	StateFile      string `toml:"state_file" kinds:"cognito" form:"path" read:"never"` // keeps the identity; default in the state directory of the unit, if it has one
 
 	URI           string `toml:"uri" kinds:"instance" form:"service"` // of a container endpoint; this or Endpoint
 	Authorization *Ref   `toml:"authorization" kinds:"instance"`      // what the container endpoint wants to see
@@ -53,6 +54,10 @@ type Source struct {
 	Endpoint string `toml:"endpoint" kinds:"static web-identity saml roles-anywhere cognito instance" form:"service"` // of STS: default upstream.endpoint; of another service: AWS's
 	CAFile   string `toml:"ca_file" kinds:"static web-identity saml roles-anywhere cognito vault" form:"path"`        // default upstream.ca_file
 	Proxy    string `toml:"proxy" kinds:"static web-identity saml roles-anywhere cognito vault" form:"proxy"`         // default upstream.proxy
+
+	FallbackRegion   string   `toml:"fallback_region" kinds:"static web-identity saml" form:"region"` // these two are of STS: default those of upstream
+	FallbackEndpoint string   `toml:"fallback_endpoint" kinds:"static web-identity saml" form:"endpoint"`
+	Pins             []string `toml:"pins" kinds:"static web-identity saml roles-anywhere cognito vault" form:"pin" empty:"ok"` // of STS: default upstream.pins; of another service: any key is good
 }
 
 // AppRole is what the login of that name is shown.
@@ -69,6 +74,16 @@ type VaultLogin struct {
 	Assertion *Assertion `toml:"assertion" need:"write assertion = { file = '…' } or { command = ['…'] }"`
 }
 
+// OpaqueToken tells whether the assertion of a source is no JSON web token: that
+// of an OAuth provider, or a SAML response for an identity pool.
+func (s Source) OpaqueToken() bool {
+	switch s.Provider {
+	case "graph.facebook.com", "www.amazon.com", "api.twitter.com":
+		return true
+	}
+	return s.ProviderID != "" || strings.Contains(s.Provider, ":saml-provider/")
+}
+
 // asksSTS tells whether what a kind of source needs beyond itself is STS, so
 // that its region, endpoint, ca_file and proxy are about that.
 func asksSTS(kind string) bool {
@@ -80,6 +95,10 @@ func (c *Config) STS(name string) Upstream {
 	up, s := c.Upstream, c.Sources[name]
 	if asksSTS(s.Kind) {
 		up.Region, up.Endpoint, up.CAFile, up.Proxy = cmp.Or(s.Region, up.Region), cmp.Or(s.Endpoint, up.Endpoint), cmp.Or(s.CAFile, up.CAFile), cmp.Or(s.Proxy, up.Proxy)
+		up.FallbackRegion, up.FallbackEndpoint = cmp.Or(s.FallbackRegion, up.FallbackRegion), cmp.Or(s.FallbackEndpoint, up.FallbackEndpoint)
+		if len(s.Pins) > 0 {
+			up.Pins = s.Pins
+		}
 	}
 	up.Region = cmp.Or(up.Region, s.place())
 	return up
@@ -108,6 +127,10 @@ func (k *checker) source(at string, s *Source) {
 		k.fault(at+".endpoint", problem, hint)
 	}
 	switch s.Kind {
+	case "web-identity":
+		if s.ProviderID != "" && !k.spoilt[at+".assertion"] && s.Assertion != nil && s.Assertion.File == "" && len(s.Assertion.Command) == 0 {
+			k.fault(at+".assertion", "gets an OIDC token, and provider_id wants an access token of "+s.ProviderID, "write assertion = { file = '…' } or { command = ['…'] }, or take provider_id out: OIDC tokens have none")
+		}
 	case "roles-anywhere":
 		k.one(at, "key", "signer")
 		if k.c.index.has(at+".timeout") && len(s.Signer) == 0 && !k.spoilt[at+".signer"] {
@@ -130,6 +153,8 @@ func (k *checker) source(at string, s *Source) {
 			k.fault(at+".provider", "has no assertion beside it", "write assertion = { file = '…' } with the token of that provider, or take both out")
 		case token && !provider && !k.spoilt[at+".provider"]:
 			k.fault(at+".assertion", "has no provider beside it", "write provider = 'NAME', as the identity pool names it, or take both out")
+		case s.OpaqueToken() && s.Assertion != nil && s.Assertion.File == "" && len(s.Assertion.Command) == 0 && !k.spoilt[at+".assertion"]:
+			k.fault(at+".assertion", "gets an OIDC token, and "+s.Provider+" has none", "write assertion = { file = '…' } or { command = ['…'] }")
 		}
 	case "instance":
 		k.one(at, "endpoint", "uri")

@@ -185,7 +185,7 @@ func (f *From) read(d *decoder, n *node, _ string) {
 // A Ref says where a secret is: in a file, in an environment variable, or in a
 // systemd credential. Exactly one of its fields is set.
 type Ref struct {
-	File       string `toml:"file" form:"path"` // absolute once parsed
+	File       string `toml:"file" form:"path" read:"use"` // absolute once parsed
 	Env        string `toml:"env" form:"env"`
 	Credential string `toml:"credential" form:"credential"`
 }
@@ -283,6 +283,7 @@ var shapes = map[string]shape{
 	"pool":            {expr(`^[a-z0-9-]+:[0-9a-zA-Z-]{1,40}$`), "is no id of an identity pool", "write it like eu-central-1:b97abbc1-0000-0000-0000-000000000000"},
 	"service_account": {expr(`^([a-z0-9]([a-z0-9.-]*[a-z0-9])?/[a-z0-9]([a-z0-9.-]*[a-z0-9])?)?$`), "is no service account", "write namespace/name"},
 	"google_provider": {expr(`^(//iam\.googleapis\.com/[\w./-]+)?$`), "is no provider of a workload identity pool", "write it like //iam.googleapis.com/projects/NUMBER/locations/global/workloadIdentityPools/POOL/providers/PROVIDER"},
+	"pin":             {expr(`^sha256//?[A-Za-z0-9+/]+=$`), "is no pin", "write sha256/ and the 44 letters of base64 that curl --pinnedpubkey takes"},
 	"spiffe":          {expr(`^(spiffe://[\w./-]+)?$`), "is no SPIFFE id", "write it like spiffe://example.org/hostrole"},
 }
 

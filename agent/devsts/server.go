@@ -41,6 +41,7 @@ type Options struct {
 	Users      []User           // long-term keys
 	Roles      []Role           // roles that can be assumed, of any account
 	Providers  []Provider       // OIDC providers of Account
+	OAuth      []OAuthProvider  // those that AWS knows without a provider in the account
 	SAML       []SAMLProvider   // SAML providers, of any account
 	MinSession time.Duration    // shortest session that can be asked for: whole seconds, default 15 minutes as AWS
 	Now        func() time.Time // the Server's clock; required
@@ -60,6 +61,7 @@ type Role struct {
 	Principals        []string      // ARNs trusted to AssumeRole: a user, a role (each of its sessions), one session, an account's root (all of the account)
 	ExternalID        string        // required of AssumeRole; "" requires none
 	OIDC              []OIDCTrust   // who may AssumeRoleWithWebIdentity: any of them
+	OAuth             []OAuthTrust  // likewise, with an access token
 	SAML              []SAMLTrust   // who may AssumeRoleWithSAML: any of them
 	TagSession        bool          // the trust allows sts:TagSession, which inherited tags need as well
 	SetSourceIdentity bool          // the trust allows sts:SetSourceIdentity, which an inherited identity needs as well
@@ -90,7 +92,8 @@ type Server struct {
 	users           map[string]User // by access key id
 	roles           map[string]Role // by ARN
 	providers       map[string]Provider
-	saml            map[string]SAMLProvider // by ARN
+	oauth           map[string]OAuthProvider // by id
+	saml            map[string]SAMLProvider  // by ARN
 	seed            []byte
 	fetch           *http.Client // to providers
 	generation      atomic.Uint64
@@ -116,6 +119,7 @@ func New(o Options) *Server {
 	s := &Server{
 		account: o.Account, region: o.Region, minSession: o.MinSession, now: o.Now, seed: slices.Clone(o.Seed),
 		users: map[string]User{}, roles: map[string]Role{}, providers: map[string]Provider{}, saml: map[string]SAMLProvider{},
+		oauth: map[string]OAuthProvider{},
 		fetch: loopbackClient(), counts: map[string]int{},
 	}
 	if s.minSession == 0 {
@@ -153,6 +157,12 @@ func New(o Options) *Server {
 			panic(fmt.Sprintf("devsts: provider %q needs keys, or an issuer that is http on a loopback address", p.Issuer))
 		}
 		s.providers[p.Issuer] = p
+	}
+	for _, p := range o.OAuth {
+		if !oauthProviders[p.ID] || p.Introspect == nil {
+			panic(fmt.Sprintf("devsts: OAuth provider %q is none that AWS knows, or has no Introspect", p.ID))
+		}
+		s.oauth[p.ID] = p
 	}
 	for _, p := range o.SAML {
 		if parseARN(p.ARN).samlProvider() == "" || p.Certificates == nil {

@@ -59,7 +59,7 @@ func (s *Server) assumeRoleWithWebIdentity(q *request) (*result, *refusal) {
 		return nil, invalid("Request ARN is invalid")
 	}
 	if providerID != "" {
-		return nil, invalid("ProviderId is only for OAuth 2.0 access tokens: it must be absent with an OpenID Connect ID token")
+		return s.assumeRoleWithAccessToken(q, want, providerID, token)
 	}
 	c, audience, refused := s.verifyToken(q, token)
 	if refused != nil {
@@ -85,6 +85,25 @@ func (s *Server) assumeRoleWithWebIdentity(q *request) (*result, *refusal) {
 	res, refused := s.issue(q, want)
 	if refused == nil {
 		res.Subject, res.Audience, res.Provider = c.Subject, audience, c.Issuer
+	}
+	return res, refused
+}
+
+// assumeRoleWithAccessToken is the part for the providers of OAuth.
+func (s *Server) assumeRoleWithAccessToken(q *request, want wish, provider, token string) (*result, *refusal) {
+	a, refused := s.verifyAccessToken(q, provider, token)
+	if refused != nil {
+		return nil, refused
+	}
+	q.caller = principal{arn: provider + " " + a.User}
+	role, known := s.roles[want.roleARN]
+	if !known || !role.lets(provider, a) {
+		return nil, denied("Not authorized to perform sts:AssumeRoleWithWebIdentity")
+	}
+	want.role = role
+	res, refused := s.issue(q, want)
+	if refused == nil {
+		res.Subject, res.Audience, res.Provider = a.User, a.App, provider
 	}
 	return res, refused
 }

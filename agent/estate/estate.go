@@ -37,6 +37,7 @@ const (
 	// none only before the first.
 	stateName  = "state-"
 	socketName = "listener "
+	tableName  = "table " // sockets that own tables of nftables
 )
 
 // An Estate is what a process of this daemon takes over from the one before,
@@ -44,6 +45,7 @@ const (
 type Estate struct {
 	o       Options
 	sockets []*inherited
+	tables  []*os.File        // of the process before; they are of no use but to be there
 	state   handover.Contents // zero: there was none, or none to be used
 
 	turn  int                                      // 0 or 1: the name of the next state
@@ -59,12 +61,15 @@ type inherited struct {
 	device string
 }
 
-// Options are required, all of them.
+// Options are required, but for the last two.
 type Options struct {
 	Log    *slog.Logger
 	Now    func() time.Time     // wall clock
 	Boot   func() time.Duration // time since boot, suspend included
 	BootID string               // names this boot; "" where the kernel does not, and then nothing is handed over
+
+	RuntimeDir string // takes the state where no service manager does, if it is in memory; "" for none
+	Reboot     Reboot // zero: a reboot begins without credentials
 }
 
 // Inherit takes what the service manager has for this process. A second call in
@@ -74,6 +79,9 @@ func Inherit(o Options) *Estate {
 	for _, f := range systemd.Received() {
 		if strings.HasPrefix(f.Name(), stateName) {
 			e.read(f)
+		} else if strings.HasPrefix(f.Name(), tableName) {
+			e.tables = append(e.tables, f)
+			continue // open: with it the table would go
 		} else if s, err := adopt(f); err == nil {
 			e.sockets = append(e.sockets, s)
 		} else {
@@ -84,6 +92,8 @@ func Inherit(o Options) *Estate {
 		}
 		_ = f.Close()
 	}
+	e.readRuntime()
+	e.readReboot()
 	return e
 }
 
@@ -91,24 +101,33 @@ func Inherit(o Options) *Estate {
 func (e *Estate) read(f *os.File) {
 	b, err := handover.Unseal(f)
 	defer clear(b)
-	var c handover.Contents
-	if err == nil {
-		c, err = handover.Decode(b, handover.Moment{BootID: e.o.BootID, Wall: e.o.Now(), Boot: e.o.Boot()})
+	if err != nil {
+		e.o.Log.Warn("a state of the process before cannot be used", "error", err.Error())
+		return
 	}
+	if e.use(b) {
+		e.turn = 0
+		if f.Name() == stateName+"0" {
+			e.turn = 1
+		}
+	}
+}
+
+// use takes a state, unless a newer one has been taken.
+func (e *Estate) use(b []byte) bool {
+	c, err := handover.Decode(b, handover.Moment{BootID: e.o.BootID, Wall: e.o.Now(), Boot: e.o.Boot()})
 	if err == nil && len(c.TokenKey) != token.KeySize {
 		err = fmt.Errorf("%w: its token key has %d bytes", handover.ErrForm, len(c.TokenKey))
 	}
 	if err != nil {
 		e.o.Log.Warn("a state of the process before cannot be used", "error", err.Error())
-		return
+		return false
 	}
 	if e.state.TokenKey != nil && c.Written < e.state.Written {
-		return
+		return false
 	}
-	e.state, e.last, e.stale, e.turn = c, maps.Clone(c.Credentials), false, 0
-	if f.Name() == stateName+"0" {
-		e.turn = 1
-	}
+	e.state, e.last, e.stale = c, maps.Clone(c.Credentials), false
+	return true
 }
 
 // adopt makes a listener of a descriptor, which stays open.
@@ -141,14 +160,18 @@ func (e *Estate) TokenKey() []byte {
 }
 
 // Restore makes the credentials of the process before the first outcomes of
-// their keys. It comes before the rotation, which is their writer.
-func (e *Estate) Restore(st *store.Store, jobs []rotation.Job) {
+// their keys, and returns those that are of no job: of single callers, who have
+// not asked yet. It comes before the rotation, which is their writer.
+func (e *Estate) Restore(st *store.Store, jobs []rotation.Job) (left map[credential.Key]credential.Credential) {
+	left = e.state.Credentials
+	e.state.Credentials = nil
 	for _, j := range jobs {
-		if c, ok := e.state.Credentials[j.Key]; ok {
+		if c, ok := left[j.Key]; ok {
 			st.Slot(j.Key).Publish(c, e.o.Now())
+			delete(left, j.Key)
 		}
 	}
-	e.state.Credentials = nil
+	return left
 }
 
 // KeepOnly gives up the sockets that no listener wants. One that is bound to
@@ -191,10 +214,42 @@ func (e *Estate) Listen(ctx context.Context, at netip.AddrPort, device string) (
 		return nil, err
 	}
 	if d, ok := l.(syscall.Conn); ok {
-		name := socketName + strings.ReplaceAll(at.String(), ":", "_") + " " + device
-		e.warn(systemd.Store(strings.TrimSpace(name), d))
+		e.warn(systemd.Store(nameOf(at, device), d))
 	}
 	return l, nil
+}
+
+// Again opens a socket in place of one whose device is another one now, of the
+// same name.
+func (e *Estate) Again(ctx context.Context, at netip.AddrPort, device string) (net.Listener, error) {
+	e.warn(systemd.Remove(nameOf(at, device)))
+	return e.Listen(ctx, at, device)
+}
+
+// nameOf is how the service manager knows a socket.
+func nameOf(at netip.AddrPort, device string) string {
+	return strings.TrimSpace(socketName + strings.ReplaceAll(at.String(), ":", "_") + " " + device)
+}
+
+// KeepTables has the sockets kept that own tables of nftables, by the names of
+// the tables, and lets go of those of the process before, whose tables go.
+func (e *Estate) KeepTables(owners map[string]syscall.Conn) {
+	for table, socket := range owners {
+		e.warn(systemd.Store(tableName+table, socket))
+	}
+	e.DropTables()
+}
+
+// DropTables lets go of the tables of the process before, and reports whether
+// there were any.
+func (e *Estate) DropTables() (any bool) {
+	for _, f := range e.tables {
+		e.warn(systemd.Remove(f.Name()))
+		_ = f.Close()
+		any = true
+	}
+	e.tables = nil
+	return any
 }
 
 func (e *Estate) warn(err error) {
@@ -209,6 +264,10 @@ func (e *Estate) Close() {
 		_ = s.Close()
 	}
 	e.sockets = nil
+	for _, f := range e.tables {
+		_ = f.Close()
+	}
+	e.tables = nil
 }
 
 // Write leaves a state with these credentials, unless the newest has them.
@@ -217,15 +276,32 @@ func (e *Estate) Write(live map[credential.Key]credential.Credential) error {
 	same := func(a, b credential.Credential) bool {
 		return a.AccessKeyID == b.AccessKeyID && a.Received == b.Received && a.Expires.Equal(b.Expires)
 	}
-	if !systemd.Held() || !e.stale && maps.EqualFunc(e.last, live, same) {
+	file := e.o.runtimeFile()
+	if !systemd.Held() && file == "" && e.o.Reboot.Path == "" || !e.stale && maps.EqualFunc(e.last, live, same) {
+		return nil
+	}
+	if err := e.hold(live, file); err != nil {
+		return err
+	}
+	e.last, e.stale = live, false
+	return e.writeReboot(live)
+}
+
+// hold leaves a state with the service manager, or in the file where there is
+// none.
+func (e *Estate) hold(live map[credential.Key]credential.Credential, file string) error {
+	if !systemd.Held() && file == "" {
 		return nil
 	}
 	b, err := handover.Encode(handover.Contents{TokenKey: e.state.TokenKey, Credentials: live, Written: e.o.Boot()}, e.o.BootID)
 	if err != nil {
 		return err
 	}
+	defer clear(b)
+	if file != "" {
+		return handover.WriteFile(file, b)
+	}
 	f, err := handover.Seal(b)
-	clear(b)
 	if err != nil {
 		return err
 	}
@@ -234,6 +310,6 @@ func (e *Estate) Write(live map[credential.Key]credential.Credential) error {
 	if err := systemd.Store(name(e.turn), f); err != nil {
 		return err
 	}
-	e.turn, e.last, e.stale = 1-e.turn, live, false
+	e.turn = 1 - e.turn
 	return systemd.Remove(name(e.turn)) // the one before; its name is the next one's
 }

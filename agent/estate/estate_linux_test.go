@@ -58,7 +58,9 @@ func child(at netip.AddrPort) {
 	var log bytes.Buffer
 	e := estate.Inherit(options(&log))
 	var st store.Store
-	e.Restore(&st, []rotation.Job{{Key: app}})
+	for k, c := range e.Restore(&st, []rotation.Job{{Key: app}}) { // of callers who have not asked yet
+		fmt.Printf("left=%v %s\n", k, c.AccessKeyID)
+	}
 	fmt.Printf("key=%x credential=%s\n", e.TokenKey()[:2], st.Slot(app).Load().Credential.AccessKeyID)
 	e.KeepOnly(func(is netip.AddrPort, device string) bool { return is == at && device == "" })
 	l, err := e.Listen(context.Background(), at, "")
@@ -174,7 +176,7 @@ func TestWithoutAManagerNothingIsWritten(t *testing.T) {
 func state(t *testing.T, key byte, id string, ago time.Duration) *os.File {
 	t.Helper()
 	b, err := handover.Encode(handover.Contents{TokenKey: bytes.Repeat([]byte{key}, 32), Written: time.Hour - ago,
-		Credentials: map[credential.Key]credential.Credential{app: live(id), credential.NewKey("taken out"): live("x")}}, bootID)
+		Credentials: map[credential.Key]credential.Credential{app: live(id), credential.NewKey("of a caller"): live("x")}}, bootID)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -242,7 +244,7 @@ func TestSuccessorHasKeyCredentialAndCallers(t *testing.T) {
 	}
 	defer waiting.Close()
 	got := run(t, at, []string{"state-1", "listener x", "state-0"}, []*os.File{state(t, 0xaa, "NEW", time.Minute), f, state(t, 0xbb, "OLD", time.Hour)})
-	if want := "key=aaaa credential=NEW\na caller waited\n"; got != want {
+	if want := "left=ca47e967 x\nkey=aaaa credential=NEW\na caller waited\n"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
@@ -257,7 +259,7 @@ func TestWhatIsDamagedIsPassedOver(t *testing.T) {
 	defer plain.Close()
 	got := run(t, at, []string{"state-0", "state-1", "state-2", "host"},
 		[]*os.File{state(t, 0xcc, "GOOD", time.Hour), sealed(t, []byte("not ours")), plain, plain})
-	if !strings.HasPrefix(got, "key=cccc credential=GOOD\n") {
+	if !strings.HasPrefix(got, "left=ca47e967 x\nkey=cccc credential=GOOD\n") {
 		t.Errorf("the good one is not used: %s", got)
 	}
 	if n := strings.Count(got, "level=WARN"); n != 3 {
@@ -300,5 +302,25 @@ func TestSocketThatNobodyWantsIsGivenUp(t *testing.T) {
 	want := []string{"FDSTOREREMOVE=1\nFDNAME=listener old", "BARRIER=1", "FDSTORE=1\nFDPOLL=0\nFDNAME=listener " + strings.ReplaceAll(at, ":", "_")}
 	if !slices.Equal(told, want) {
 		t.Errorf("the manager was told %q, want %q", told, want)
+	}
+}
+
+// The owner of a table of nftables is kept, and that of the process before is
+// let go of only then.
+func TestOwnersOfTablesAreKept(t *testing.T) {
+	m := newManager(t)
+	var log bytes.Buffer
+	e := estate.Inherit(options(&log))
+	owner, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(t.TempDir(), "owner"), Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = owner.Close() }()
+	e.KeepTables(map[string]syscall.Conn{"hostrole-169.254.169.254": owner})
+	if text, f := m.next(t); !strings.Contains(text, "FDNAME=table hostrole-169.254.169.254") || f == nil {
+		t.Errorf("the manager was told %q, with %v", text, f)
+	}
+	if text, _ := m.next(t); text != "" || log.Len() != 0 {
+		t.Errorf("and then %q; the log says %s", text, log.String())
 	}
 }

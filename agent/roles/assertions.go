@@ -8,7 +8,24 @@ import (
 	"github.com/hostrole/hostrole/rotation/assertion/samlp"
 )
 
-// token returns the way to a token, and what it may take.
+// opaque returns the way to a token that is no JSON web token, which the config
+// takes from a file or from a command.
+func (b *builder) opaque(a *config.Assertion) (assertion.Getter, time.Duration) {
+	if a.File != "" {
+		return assertion.File{Path: a.File, Opaque: true}, 0
+	}
+	return assertion.Command{Command: b.command(a.Command, nil), Opaque: true}, commandTimeout
+}
+
+// shown returns the way to what a source shows, and what it may take.
+func (b *builder) shown(at string, src config.Source) (assertion.Getter, time.Duration) {
+	if src.OpaqueToken() {
+		return b.opaque(src.Assertion)
+	}
+	return b.token(at+".assertion", src.Assertion)
+}
+
+// token returns the way to a JSON web token, and what it may take.
 func (b *builder) token(at string, a *config.Assertion) (assertion.Getter, time.Duration) {
 	switch {
 	case a.OIDC != nil:

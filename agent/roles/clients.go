@@ -1,6 +1,7 @@
 package roles
 
 import (
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/hostrole/hostrole/agent/config"
@@ -24,6 +26,7 @@ type reach struct {
 	kind          string // sts, vault, cognito, or another without a rule
 	server        string // with a region where that says it
 	caFile, proxy string
+	pins          string // in one line
 	certificate   string // of this client, and its key
 	key           config.Ref
 }
@@ -38,10 +41,36 @@ type server struct {
 	name string
 }
 
-// sts returns a client of STS for a role.
-func (b *builder) sts(role string, up config.Upstream) (*sts.Client, *server) {
-	h := b.client("role."+role, reach{kind: "sts", server: up.Region + " " + up.Endpoint, caFile: up.CAFile, proxy: up.Proxy})
-	return sts.New(sts.Options{Region: up.Region, Endpoint: up.Endpoint, HTTP: h.Client, Now: b.Now, Boot: b.Boot}), h
+// sts returns a client of STS for a role, and the name of what it calls.
+func (b *builder) sts(role string, up config.Upstream) (*sts.Client, string) {
+	at := "role." + role
+	reach := func(region, endpoint string) reach {
+		return reach{kind: "sts", server: region + " " + endpoint, caFile: up.CAFile, proxy: up.Proxy, pins: strings.Join(up.Pins, " ")}
+	}
+	first := b.client(at, reach(up.Region, up.Endpoint))
+	o := sts.Options{Region: up.Region, Endpoint: up.Endpoint, HTTP: first.Client, Now: b.Now, Boot: b.Boot}
+	if region := cmp.Or(up.FallbackRegion, up.Region); up.FallbackRegion+up.FallbackEndpoint != "" {
+		second := b.client(at, reach(region, up.FallbackEndpoint))
+		o.Fallback = b.fallback(first, second, region, up.FallbackEndpoint)
+	}
+	return sts.New(o), first.name
+}
+
+// fallback is the one that all roles of the same two servers share.
+func (b *builder) fallback(first, second *server, region, endpoint string) *sts.Fallback {
+	pair := [2]*server{first, second}
+	if f := b.fallbacks[pair]; f != nil {
+		return f
+	}
+	f := &sts.Fallback{Region: region, Endpoint: endpoint, HTTP: second.Client, Moved: func(to string, why error) {
+		if why != nil {
+			b.Log.Warn("STS does not answer, its fallback does", "endpoint", to, "error", why.Error())
+		} else {
+			b.Log.Info("STS answers again", "endpoint", to)
+		}
+	}}
+	b.fallbacks[pair] = f
+	return f
 }
 
 // client returns the one client of an upstream; at is the table whose files it
@@ -60,6 +89,13 @@ func (b *builder) client(at string, r reach) *server {
 		case !o.Roots.AppendCertsFromPEM(pem):
 			b.fault(at, "ca_file: "+r.caFile+" has no certificate", "name a PEM file with the upstream's certificate authority")
 		}
+	}
+	for text := range strings.FieldsSeq(r.pins) {
+		pin, err := upstream.ParsePin(text)
+		if err != nil {
+			b.fault(at, "pins: "+err.Error(), "take the 44 letters of base64 that curl --pinnedpubkey takes")
+		}
+		o.Pins = append(o.Pins, pin)
 	}
 	switch r.proxy {
 	case "", "none":

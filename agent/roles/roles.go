@@ -19,6 +19,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/hostrole/hostrole/agent/config"
@@ -61,29 +62,42 @@ type Role struct {
 	Name string // on the wire
 	ARN  string // "" where the upstream fixes the role
 	Job  rotation.Job
+	// Facts are those of a caller, by the names of caller.Caller.Fact, that the
+	// sessions of the role are named after; none where it has one for all. With
+	// them, Job is for a caller who is made up, its key stands for the sessions
+	// of all callers, and For has the job of one.
+	Facts []string
 
 	identity string          // all that distinguishes its sessions from others
 	upstream config.Upstream // STS, for what is assumed from it
+	session  sts.Session     // without what is about the caller
+	builder  *builder
 }
 
 type builder struct {
 	Options
 	clients   map[reach]*server // one for each upstream: it keeps the skew
+	fallbacks map[[2]*server]*sts.Fallback
+	endings   map[string]func(time.Time) // by table: who is told when its certificate ends
 	providers map[string]*samlp.IdentityProvider
 	built     map[string]*Role
 	faults    config.Faults
+
+	mu    sync.Mutex // held while a job is made after Build
+	again bool       // Build has ended: what is to be said of a file was said
 }
 
 // Build returns the roles by table name. Its error is [config.Faults], about
 // files that could not be read: everything else, the config has checked.
 func Build(o Options) (map[string]*Role, error) {
-	b := &builder{Options: o, clients: map[reach]*server{}, providers: map[string]*samlp.IdentityProvider{}, built: map[string]*Role{}}
+	b := &builder{Options: o, clients: map[reach]*server{}, fallbacks: map[[2]*server]*sts.Fallback{}, endings: map[string]func(time.Time){}, providers: map[string]*samlp.IdentityProvider{}, built: map[string]*Role{}}
 	for _, name := range slices.Sorted(maps.Keys(b.Config.Roles)) {
 		b.role(name)
 	}
 	if len(b.faults) > 0 {
 		return nil, b.faults
 	}
+	b.again = true
 	return b.built, nil
 }
 
@@ -105,9 +119,22 @@ func (b *builder) role(name string) *Role {
 		return r
 	}
 	cfg := b.Config.Roles[name]
-	r := &Role{ID: name, Name: cmp.Or(cfg.ARN[strings.LastIndexByte(cfg.ARN, '/')+1:], name), ARN: cfg.ARN}
+	r := &Role{ID: name, Name: cmp.Or(cfg.ARN[strings.LastIndexByte(cfg.ARN, '/')+1:], name), ARN: cfg.ARN,
+		Facts: cfg.Facts(), session: b.session(name, cfg), builder: b}
 	b.built[name] = r
-	s := b.session(name, cfg)
+	r.Job, r.identity, r.upstream = b.made(name, b.filled(r.session, name, nil))
+	if len(r.Facts) > 0 {
+		all := r.Job.Key
+		r.Job, _, _ = b.made(name, b.filled(r.session, name, sample))
+		r.Job.Key = all
+	}
+	return r
+}
+
+// made is the job of one session of a role, all that distinguishes it from
+// others, and the STS for what is assumed from it.
+func (b *builder) made(name string, s sts.Session) (rotation.Job, string, config.Upstream) {
+	cfg := b.Config.Roles[name]
 	identity := []string{s.RoleARN, s.Name, s.Duration.String(), s.ExternalID, s.SourceIdentity, s.Policy}
 	identity = append(identity, list(s.PolicyARNs), list(s.Tags), list(s.TransitiveTags))
 
@@ -118,13 +145,13 @@ func (b *builder) role(name string) *Role {
 		identity = append(identity, list(append(w.identity, u.Region, u.Endpoint, u.CAFile, u.Proxy)))
 		ways = append(ways, w)
 	}
-	r.upstream, r.identity = ways[0].upstream, list(identity)
-	r.Job = b.job(cfg.From.Each(), ways)
+	job := b.job(cfg.From.Each(), ways)
 	if cfg.Duration == config.Max {
-		r.Job.Longest = b.longest(name, cfg, s, ways[0].needs != credential.Key{})
+		job.Longest = b.longest(name, cfg, s, ways[0].needs != credential.Key{})
 	}
-	r.Job.Name, r.Job.Key = name, credential.NewKey(r.identity)
-	return r
+	all := list(identity)
+	job.Name, job.Key = name, credential.NewKey(all)
+	return job, all, ways[0].upstream
 }
 
 // longest returns the source of each length of session. The config has one way
@@ -167,14 +194,13 @@ func (b *builder) way(name string, cfg config.Role, from config.From, s sts.Sess
 	if !isRole {
 		src, _ := from.Source()
 		up := b.Config.STS(src)
-		up.Region, up.Endpoint = cmp.Or(cfg.Region, up.Region), cmp.Or(cfg.Endpoint, up.Endpoint)
+		up = reached(cfg, up)
 		w := b.fromSource(name, src, cfg, s, up)
-		w.upstream, w.identity = up, append([]string{"source." + src}, parameters(b.Config.Sources[src])...)
+		w.upstream, w.identity = up, append([]string{"source." + src}, parameters(stable(b.Config.Sources[src]))...)
 		return w
 	}
 	parent := b.role(above)
-	up := parent.upstream
-	up.Region, up.Endpoint = cmp.Or(cfg.Region, up.Region), cmp.Or(cfg.Endpoint, up.Endpoint)
+	up := reached(cfg, parent.upstream)
 	base := source.Func(func(ctx context.Context) (credential.Credential, error) { return b.Live(ctx, parent.Job.Key) })
 	w := b.assumed(name, base, s, up)
 	w.needs, w.upstream, w.identity = parent.Job.Key, up, []string{"role", parent.identity}
@@ -183,28 +209,36 @@ func (b *builder) way(name string, cfg config.Role, from config.From, s sts.Sess
 
 // assumed is a role that is assumed with what base gives.
 func (b *builder) assumed(name string, base source.Source, s sts.Session, up config.Upstream) way {
-	client, h := b.sts(name, up)
-	return way{source: assumerole.Source{Base: base, STS: client, Session: s}, skew: h.Skew, calls: h.name, timeout: h.Timeout()}
+	client, calls := b.sts(name, up)
+	return way{source: assumerole.Source{Base: base, STS: client, Session: s}, skew: client.Skew, calls: calls, timeout: client.Timeout()}
+}
+
+// reached is how STS is reached for a role, where its source or the role above
+// says up.
+func reached(r config.Role, up config.Upstream) config.Upstream {
+	up.Region, up.Endpoint = cmp.Or(r.Region, up.Region), cmp.Or(r.Endpoint, up.Endpoint)
+	up.FallbackRegion, up.FallbackEndpoint = cmp.Or(r.FallbackRegion, up.FallbackRegion), cmp.Or(r.FallbackEndpoint, up.FallbackEndpoint)
+	return up
+}
+
+// stable is a source without what leads to the same session: which of two
+// servers answers changes nothing of it.
+func stable(s config.Source) config.Source {
+	s.FallbackRegion, s.FallbackEndpoint = "", ""
+	return s
 }
 
 // list writes values so that no two lists read alike.
 func list(v any) string { return fmt.Sprintf("%q", v) }
 
-// session fills the templates of a role and reads its policy.
+// session is what all sessions of a role share; it reads the policy.
 func (b *builder) session(name string, cfg config.Role) sts.Session {
 	s := sts.Session{
 		RoleARN:        cmp.Or(cfg.ARN, noARN+name),
-		Name:           facts.SessionName(b.Host.Render(cfg.SessionName, name)),
 		Duration:       time.Duration(cfg.Duration),
 		ExternalID:     cfg.ExternalID,
 		PolicyARNs:     cfg.PolicyARNs,
 		TransitiveTags: cfg.TransitiveTags,
-	}
-	if cfg.SourceIdentity != "" {
-		s.SourceIdentity = facts.SessionName(b.Host.Render(cfg.SourceIdentity, name))
-	}
-	for _, k := range slices.Sorted(maps.Keys(cfg.Tags)) {
-		s.Tags = append(s.Tags, sts.Tag{Key: k, Value: b.Host.Render(cfg.Tags[k], name)})
 	}
 	if cfg.Policy != nil {
 		at := "role." + name + ".policy.file"

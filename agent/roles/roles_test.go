@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/big"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -361,6 +362,40 @@ from = 'source.device'
 		}
 		if told := strings.Contains(text.String(), "ends soon"); told != (name == "soon") {
 			t.Errorf("%s: %q", name, text.String())
+		}
+	}
+}
+
+// A daemon that runs for months tells of it when the time has come, once a day.
+func TestACertificateThatEndsSoonIsToldWhileTheDaemonRuns(t *testing.T) {
+	certificate, key := keyPair(t, now().Add(20*24*time.Hour))
+	url := start(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotImplemented) })
+	c := parse(t, file(`[source.corp]
+kind = 'roles-anywhere'
+certificate = '`+write(t, "crt", certificate)+`'
+key = { file = '`+write(t, "key", key)+`' }
+trust_anchor_arn = 'arn:aws:rolesanywhere:eu-west-1:111122223333:trust-anchor/a'
+profile_arn = 'arn:aws:rolesanywhere:eu-west-1:111122223333:profile/p'
+endpoint = '`+url+`'`)+"arn = 'arn:aws:iam::111122223333:role/app'\n")
+	var text strings.Builder
+	var passed time.Duration
+	o := options(c)
+	o.Log = slog.New(slog.NewTextHandler(&text, nil))
+	o.Now, o.Boot = func() time.Time { return now().Add(passed) }, func() time.Duration { return time.Hour + passed }
+	all, err := roles.Build(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		day  float64
+		told int
+	}{{0, 0}, {5, 0}, {7, 1}, {7.5, 1}, {8.1, 2}, {8.2, 2}} {
+		passed = time.Duration(c.day * float64(24*time.Hour))
+		if _, err := all["app"].Job.Source.Fetch(t.Context()); err == nil {
+			t.Fatal("a session was made")
+		}
+		if got := strings.Count(text.String(), "ends soon"); got != c.told {
+			t.Errorf("by day %v it was told %d times, want %d", c.day, got, c.told)
 		}
 	}
 }

@@ -3,6 +3,7 @@ package roles
 import (
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/hostrole/hostrole/agent/config"
@@ -44,14 +45,15 @@ func (b *builder) fromSource(role, name string, cfg config.Role, s sts.Session, 
 	case "instance":
 		return b.own(role, b.instance(at, src), cfg, s, up)
 	case "web-identity":
-		client, h := b.sts(role, up)
-		token, patience := b.token(at+".assertion", src.Assertion)
-		return way{source: webidentity.Source{Token: token, STS: client, Session: s, Now: b.Now}, timeout: patience + b.timeout(), skew: h.Skew, calls: h.name}
+		client, calls := b.sts(role, up)
+		token, patience := b.shown(at, src)
+		s.ProviderID = src.ProviderID
+		return way{source: webidentity.Source{Token: token, STS: client, Session: s, Now: b.Now}, timeout: patience + client.Timeout(), skew: client.Skew, calls: calls}
 	case "saml":
-		client, h := b.sts(role, up)
+		client, calls := b.sts(role, up)
 		response, patience := b.response(name, src.Assertion)
-		now := func() time.Time { return b.Now().Add(h.Skew()) }
-		return way{source: saml.Source{Response: response, Provider: src.ProviderARN, STS: client, Session: s, Now: now}, timeout: 2 * (patience + b.timeout()), skew: h.Skew, calls: h.name}
+		now := func() time.Time { return b.Now().Add(client.Skew()) }
+		return way{source: saml.Source{Response: response, Provider: src.ProviderARN, STS: client, Session: s, Now: now}, timeout: 2 * (patience + client.Timeout()), skew: client.Skew, calls: calls}
 	case "roles-anywhere":
 		return b.rolesAnywhere(at, src, s)
 	case "vault":
@@ -92,7 +94,7 @@ func (b *builder) instance(at string, src config.Source) way {
 const certificateEnds = 14 * 24 * time.Hour
 
 func (b *builder) rolesAnywhere(at string, src config.Source, s sts.Session) way {
-	h := b.client(at, reach{kind: "roles-anywhere", server: src.TrustAnchorARN + " " + src.Endpoint, caFile: src.CAFile, proxy: src.Proxy})
+	h := b.client(at, reach{kind: "roles-anywhere", server: src.TrustAnchorARN + " " + src.Endpoint, caFile: src.CAFile, proxy: src.Proxy, pins: strings.Join(src.Pins, " ")})
 	ra := rolesanywhere.Source{
 		Identity: rolesanywhere.Identity{Certificate: src.Certificate, Chain: src.Chain, Key: b.Env.optional(src.Key)},
 		HTTP:     h.Client, Endpoint: src.Endpoint, TrustAnchorARN: src.TrustAnchorARN, ProfileARN: src.ProfileARN,
@@ -107,17 +109,39 @@ func (b *builder) rolesAnywhere(at string, src config.Source, s sts.Session) way
 		ra.Identity.Signer = &signer
 		timeout += signer.Timeout
 	}
-	if end, err := ra.Identity.NotAfter(); err == nil && end.Sub(b.Now()) < certificateEnds {
-		b.Log.Warn("a certificate ends soon: renew it, if nothing does so by itself", "at", at, "certificate", src.Certificate, "ends", end)
+	ra.Ends = b.ends(at, src.Certificate)
+	if end, err := ra.Identity.NotAfter(); !b.again && err == nil {
+		ra.Ends(end)
 	}
 	return way{source: ra, timeout: 2 * timeout, skew: h.Skew, calls: h.name}
+}
+
+// ends returns what tells the operator, once a day, of a certificate that ends
+// soon: one that is renewed by nobody ends long after the daemon has started.
+func (b *builder) ends(at, path string) func(time.Time) {
+	if f := b.endings[at]; f != nil {
+		return f
+	}
+	var mu sync.Mutex
+	var told time.Duration // boot time, guarded by mu; 0 for never
+	f := func(end time.Time) {
+		mu.Lock()
+		defer mu.Unlock()
+		if end.Sub(b.Now()) >= certificateEnds || told > 0 && b.Boot()-told < 24*time.Hour {
+			return
+		}
+		told = max(b.Boot(), 1)
+		b.Log.Warn("a certificate ends soon: renew it, if nothing does so by itself", "at", at, "certificate", path, "ends", end)
+	}
+	b.endings[at] = f
+	return f
 }
 
 // vaultEnds is for giving back a token and a lease.
 const vaultEnds = 4 * time.Second
 
 func (b *builder) vault(at string, src config.Source, cfg config.Role, s sts.Session) way {
-	h := b.client(at, reach{kind: "vault", server: src.Address, caFile: src.CAFile, proxy: src.Proxy})
+	h := b.client(at, reach{kind: "vault", server: src.Address, caFile: src.CAFile, proxy: src.Proxy, pins: strings.Join(src.Pins, " ")})
 	v := vault.Source{
 		HTTP: h.Client, Address: src.Address, Namespace: src.Namespace, Mount: src.Mount, Role: src.Role, Path: src.Path,
 		RoleARN: cfg.ARN, SessionName: s.Name, TTL: s.Duration, Now: b.Now, Boot: b.Boot,
@@ -143,7 +167,7 @@ func (b *builder) vault(at string, src config.Source, cfg config.Role, s sts.Ses
 
 func (b *builder) cognito(role, name string, src config.Source, cfg config.Role, s sts.Session, up config.Upstream) way {
 	at := "source." + name
-	h := b.client(at, reach{kind: "cognito", server: src.IdentityPoolID + " " + src.Endpoint, caFile: src.CAFile, proxy: src.Proxy})
+	h := b.client(at, reach{kind: "cognito", server: src.IdentityPoolID + " " + src.Endpoint, caFile: src.CAFile, proxy: src.Proxy, pins: strings.Join(src.Pins, " ")})
 	c := &cognito.Source{
 		HTTP: h.Client, Endpoint: src.Endpoint, PoolID: src.IdentityPoolID, AccountID: src.AccountID, Provider: src.Provider,
 		Session: sts.Session{RoleARN: cfg.ARN}, StateFile: src.StateFile, Now: b.Now, Boot: b.Boot,
@@ -151,16 +175,16 @@ func (b *builder) cognito(role, name string, src config.Source, cfg config.Role,
 	}
 	w := way{source: c, timeout: 4 * b.timeout(), skew: h.Skew, calls: h.name}
 	if src.Assertion != nil {
-		token, patience := b.token(at+".assertion", src.Assertion)
+		token, patience := b.shown(at, src)
 		c.Token, w.timeout = token, w.timeout+patience
 	} else if dir, ok := b.Env.get("STATE_DIRECTORY"); ok && c.StateFile == "" {
 		dir, _, _ = strings.Cut(dir, ":") // a unit may have several
 		c.StateFile = filepath.Join(dir, "identity-"+name+".json")
 	}
 	if src.Flow == "basic" {
-		client, h := b.sts(role, up)
+		client, calls := b.sts(role, up)
 		c.STS, c.Session = client, s
-		w.timeout, w.skew, w.calls = w.timeout+b.timeout(), h.Skew, h.name
+		w.timeout, w.skew, w.calls = w.timeout+client.Timeout(), client.Skew, calls
 	}
 	return w
 }

@@ -30,7 +30,8 @@ import (
 // TokenLimit is the longest token that STS takes, in bytes.
 const TokenLimit = 20_000
 
-// A Token is a JSON web token in its compact form.
+// A Token is a JSON web token in its compact form, or where its reader is told
+// to take one, an opaque token: of OAuth, which says nothing of itself.
 type Token struct{ Text credential.Secret }
 
 // A Getter obtains a token anew at each call.
@@ -40,7 +41,10 @@ type Getter interface {
 
 // File reads the token in a file, as Kubernetes, systemd or another agent
 // leaves it there. The path may be a symbolic link.
-type File struct{ Path string }
+type File struct {
+	Path   string
+	Opaque bool // the token is opaque
+}
 
 // Get reads the file. A file that is missing is looked for three times within
 // 100 ms, because some writers remove it before they put the next one there.
@@ -48,10 +52,10 @@ func (f File) Get(ctx context.Context) (Token, error) {
 	for try := 1; ; try++ {
 		text, err := f.read()
 		if err == nil {
-			return parse(text, f.Path)
+			return checked(text, f.Path, f.Opaque)
 		}
 		if !errors.Is(err, fs.ErrNotExist) || try == 3 {
-			return Token{}, fmt.Errorf("reading the token: %w", err)
+			return Token{}, fmt.Errorf("reading the token: %w; see what writes it, and whether it runs", err)
 		}
 		wait := time.NewTimer(50 * time.Millisecond)
 		select {
@@ -79,7 +83,10 @@ func (f File) read() (string, error) {
 }
 
 // Command runs a program that prints the token, as it is or as {"token": …}.
-type Command struct{ Command command.Command }
+type Command struct {
+	Command command.Command
+	Opaque  bool // the token is opaque
+}
 
 // Get runs the program.
 func (c Command) Get(ctx context.Context) (Token, error) {
@@ -98,11 +105,22 @@ func (c Command) Get(ctx context.Context) (Token, error) {
 		}
 		text = doc.Token
 	}
-	return parse(text, c.Command.Argv[0])
+	return checked(text, c.Command.Argv[0], c.Opaque)
 }
 
-// parse checks the form of a token and nothing else. Its errors have nothing
+// checked checks the form of a token and nothing else. Its errors have nothing
 // of the text in them.
+func checked(text, from string, opaque bool) (Token, error) {
+	if !opaque {
+		return parse(text, from)
+	}
+	text = strings.TrimSpace(text)
+	if len(text) < 4 || len(text) > TokenLimit || strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
+		return Token{}, fmt.Errorf("%s holds no access token: that is one word of 4 to %d letters", from, TokenLimit)
+	}
+	return Token{credential.NewSecret(text)}, nil
+}
+
 func parse(text, from string) (Token, error) {
 	text = strings.TrimSpace(text)
 	switch {
@@ -124,15 +142,16 @@ func parse(text, from string) (Token, error) {
 }
 
 // Describe tells who the token says that we are, for an error or a log: its
-// issuer, subject, audience and expiry, unverified, cleaned and cut.
+// issuer, subject, audience and expiry, unverified, cleaned and cut. It reads
+// on after the word "a".
 func (t Token) Describe(now time.Time) string {
 	parts := strings.Split(t.Text.Reveal(), ".")
 	if len(parts) != 3 {
-		return "no token"
+		return "token that says nothing of itself"
 	}
 	body, err := base64.RawURLEncoding.DecodeString(parts[1])
 	if err != nil {
-		return "an unreadable token"
+		return "token that cannot be read"
 	}
 	var c struct {
 		Iss, Sub string
@@ -140,7 +159,7 @@ func (t Token) Describe(now time.Time) string {
 		Exp      float64
 	}
 	if err := json.Unmarshal(body, &c); err != nil {
-		return "a token whose claims are no JSON"
+		return "token whose claims are no JSON"
 	}
 	s := fmt.Sprintf("token of issuer %q for subject %q, audience %q", upstream.Clean(c.Iss), upstream.Clean(c.Sub), upstream.Clean(fmt.Sprint(c.Aud)))
 	if c.Exp == 0 {

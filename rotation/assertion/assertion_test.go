@@ -110,13 +110,36 @@ func TestCommand(t *testing.T) {
 	}
 }
 
+// What an OAuth provider gives is a word, and not for us to read.
+func TestOpaqueTokens(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "token")
+	get := func(text string) (assertion.Token, error) {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return assertion.File{Path: path, Opaque: true}.Get(t.Context())
+	}
+	got, err := get("EAAB-word|of.Facebook\n")
+	if err != nil || got.Text.Reveal() != "EAAB-word|of.Facebook" || got.Describe(time.Now()) != "token that says nothing of itself" {
+		t.Errorf("got %s: %v", got.Describe(time.Now()), err)
+	}
+	if _, err := (assertion.File{Path: path}).Get(t.Context()); err == nil || !strings.Contains(err.Error(), "no JSON web token") {
+		t.Errorf("as a JSON web token: %v", err)
+	}
+	for name, text := range map[string]string{"nothing": " \n", "two words": "SECRET word", "too little": "abc", "too much": strings.Repeat("SECRET", 4000), "a letter beyond ASCII": "SECRÉT"} {
+		if _, err := get(text); err == nil || strings.Contains(err.Error(), "SECR") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 func TestDescribe(t *testing.T) {
 	now := time.Unix(1_700_000_000, 0)
 	for claims, want := range map[string]string{
 		`{"iss":"https://i","sub":"host","aud":"sts.amazonaws.com","exp":1700000090}`: `token of issuer "https://i" for subject "host", audience "sts.amazonaws.com", 1m30s left`,
 		`{"iss":"https://i","sub":"host","aud":["a","b"],"exp":1699999940}`:           `token of issuer "https://i" for subject "host", audience "[a b]", expired 1m0s ago`,
 		`{"sub":"x\u001b[31m"}`: `token of issuer "" for subject "x [31m", audience "<nil>", without expiry`,
-		`[]`:                    "a token whose claims are no JSON",
+		`[]`:                    "token whose claims are no JSON",
 	} {
 		tok := assertion.Token{Text: credential.NewSecret(jwt(claims))}
 		if got := tok.Describe(now); got != want {

@@ -109,7 +109,7 @@ func (g GoogleImpersonation) Get(ctx context.Context) (Token, error) {
 
 	iam := cmp.Or(g.IAM, googleIAM)
 	op := fmt.Sprintf("asking %s for an id token of %s", endpoint(iam), upstream.Clean(g.Account))
-	status, body, err := post(ctx, g.HTTP, iam+"/v1/projects/-/serviceAccounts/"+url.PathEscape(g.Account)+":generateIdToken", bearer,
+	status, header, body, err := post(ctx, g.HTTP, iam+"/v1/projects/-/serviceAccounts/"+url.PathEscape(g.Account)+":generateIdToken", bearer,
 		map[string]string{"audience": g.Audience})
 	if err != nil {
 		return Token{}, fmt.Errorf("%s: %w", op, err)
@@ -126,7 +126,7 @@ func (g GoogleImpersonation) Get(ctx context.Context) (Token, error) {
 			hint = "give the identity of the pool the role Workload Identity User on that account, which has iam.serviceAccounts.getOpenIdToken"
 		}
 		code := upstream.Clean(answer.Error.Status, bearer)
-		return Token{}, said(op, status, code, upstream.Clean(answer.Error.Message, bearer), code != "" && definite(status), hint)
+		return Token{}, upstream.After(header, said(op, status, code, upstream.Clean(answer.Error.Message, bearer), code != "" && definite(status), hint))
 	case malformed || answer.Token == "":
 		return Token{}, fmt.Errorf("%s: the answer has no token", op)
 	}

@@ -83,12 +83,12 @@ func (k Kubernetes) Get(ctx context.Context) (Token, error) {
 		ask.Spec.BoundObjectRef = &boundRef{"v1", k.Bound.Kind, k.Bound.Name, k.Bound.UID}
 	}
 	url := strings.TrimSuffix(k.Server, "/") + "/api/v1/namespaces/" + namespace + "/serviceaccounts/" + name + "/token"
-	status, body, err := post(ctx, k.HTTP, url, own.Text, ask)
+	status, header, body, err := post(ctx, k.HTTP, url, own.Text, ask)
 	if err != nil {
 		return Token{}, fmt.Errorf("%s: %w", op, err)
 	}
 	if status != http.StatusCreated {
-		return Token{}, k.explain(op, status, body, own.Text)
+		return Token{}, upstream.After(header, k.explain(op, status, body, own.Text))
 	}
 	var answer tokenRequest
 	if json.Unmarshal(body, &answer) != nil || answer.Status == nil || answer.Status.Token == "" {
@@ -141,26 +141,26 @@ func (k Kubernetes) explain(op string, status int, body []byte, secret credentia
 }
 
 // post sends a document with a bearer token and returns what was answered.
-func post(ctx context.Context, up Upstream, url string, bearer credential.Secret, doc any) (status int, body []byte, err error) {
+func post(ctx context.Context, up Upstream, url string, bearer credential.Secret, doc any) (status int, header http.Header, body []byte, err error) {
 	text, err := json.Marshal(doc)
 	if err != nil {
-		return 0, nil, err
+		return 0, nil, nil, err
 	}
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(text))
 	if err != nil {
-		return 0, nil, err
+		return 0, nil, nil, err
 	}
 	r.Header.Set("Content-Type", "application/json")
 	r.Header.Set("Accept", "application/json")
 	r.Header.Set("Authorization", "Bearer "+bearer.Reveal())
 	resp, err := up.Do(r)
 	if err != nil {
-		return 0, nil, err
+		return 0, nil, nil, err
 	}
 	defer func() { _ = resp.Body.Close() }()
 	var b bytes.Buffer
 	if _, err := b.ReadFrom(resp.Body); err != nil {
-		return 0, nil, fmt.Errorf("reading the answer: %w", err)
+		return 0, nil, nil, fmt.Errorf("reading the answer: %w", err)
 	}
-	return resp.StatusCode, b.Bytes(), nil
+	return resp.StatusCode, resp.Header, b.Bytes(), nil
 }

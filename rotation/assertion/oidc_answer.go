@@ -56,7 +56,7 @@ func (w *way) explain(op string, err error, secrets ...credential.Secret) error 
 	}
 	code, message = upstream.Clean(code, secrets...), upstream.Clean(message, secrets...)
 	status := answer.Response.StatusCode
-	return said(op, status, code, message, code != "" && !passing[code] && definite(status), hints[code])
+	return upstream.After(answer.Response.Header, said(op, status, code, message, code != "" && !passing[code] && definite(status), hints[code]))
 }
 
 // said is the error for an answer. A code that the protocol does not define,

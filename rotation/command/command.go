@@ -73,9 +73,9 @@ func (c Command) Output(ctx context.Context) ([]byte, error) {
 	text := msg.kept
 	text = text[max(0, len(text)-200):]
 	if said := upstream.Clean(string(text)); said != "" {
-		return nil, fmt.Errorf("%s: %w: %s", c.Argv[0], err, said)
+		return nil, fmt.Errorf("%s: %w: %s; run it by hand, as the daemon's user, to see more", c.Argv[0], err, said)
 	}
-	return nil, fmt.Errorf("%s: %w", c.Argv[0], err)
+	return nil, fmt.Errorf("%s: %w; run it by hand, as the daemon's user, to see more", c.Argv[0], err)
 }
 
 // limited keeps the first outputLimit bytes and takes the rest, so that a

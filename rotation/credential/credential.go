@@ -28,6 +28,7 @@ type Credential struct {
 	Token       Secret        // empty for long-term keys, which are never served
 	AccountID   string        // 12 digits, or "" when the upstream did not say
 	RoleARN     string        // "" where the upstream fixes the role
+	Endpoint    string        // host that gave it, for people; "" when that is not known
 	RequestID   string        // the upstream's own name for the answer, for audit; "" when it gave none
 	Issued      time.Time     // UTC, the upstream's clock when it answered
 	Expires     time.Time     // UTC, the issuer's word, never adjusted; zero means never

@@ -3,12 +3,12 @@
 //
 // # Why not
 //
-// Not a file in the runtime directory: it can be read back, copied by a backup,
-// and lies there when the service is gone; memory without a name is freed with
-// its last descriptor. Not a key in the kernel's keyring: the unit has one of
+// Not a file in the runtime directory where there is a service manager: it can be
+// read back, copied by a backup, and lies there when the service is gone; memory
+// without a name is freed with its last descriptor. Not a key in the kernel's keyring: the unit has one of
 // its own that ends with each start, and whoever shares one could read it. Not
 // encryption: who can open the descriptor can read the daemon's memory, where
-// the key would be. Not gob or a snapshot of our structs: the next version has
+// the key would be; only what outlasts a boot is encrypted. Not gob or a snapshot of our structs: the next version has
 // others, and must see that, not guess.
 package handover
 
@@ -31,7 +31,10 @@ const (
 	// longest tokens that an STS gives.
 	Limit = 4 << 20
 
-	version = 1
+	// version is what is written; oldest is the first that can be read, so that
+	// an upgrade loses nothing.
+	version = 2
+	oldest  = 1
 	magic   = "hostrole"
 	// head is magic, version 4, length 4, checksum.
 	head = len(magic) + 4 + 4 + sha256.Size
@@ -81,6 +84,7 @@ type entry struct {
 	AccountID   string        `json:"account_id"`
 	RoleARN     string        `json:"role_arn"`
 	RequestID   string        `json:"request_id"`
+	Endpoint    string        `json:"endpoint,omitempty"` // since version 2
 	Issued      time.Time     `json:"issued"`
 	Expires     time.Time     `json:"expires"`
 	Received    time.Duration `json:"received"`
@@ -100,12 +104,7 @@ func Encode(c Contents, bootID string) ([]byte, error) {
 		if err := credential.Check(one); err != nil {
 			return nil, fmt.Errorf("handing over the credential %s: %w", one.ID(), err)
 		}
-		digest := k.Digest()
-		p.Live = append(p.Live, entry{
-			Key: hex.EncodeToString(digest[:]), AccessKeyID: one.AccessKeyID, SecretKey: one.SecretKey.Reveal(), Token: one.Token.Reveal(),
-			AccountID: one.AccountID, RoleARN: one.RoleARN, RequestID: one.RequestID,
-			Issued: one.Issued, Expires: one.Expires, Received: one.Received,
-		})
+		p.Live = append(p.Live, written(k, one))
 	}
 	text, err := json.Marshal(p)
 	if err != nil {
@@ -175,8 +174,9 @@ func open(b []byte) ([]byte, error) {
 		return nil, fmt.Errorf("%w: it has more than %d bytes", ErrForm, Limit)
 	case len(b) < head || string(b[:len(magic)]) != magic:
 		return nil, fmt.Errorf("%w: it does not begin as it should", ErrForm)
-	case binary.BigEndian.Uint32(b[len(magic):]) != version:
-		return nil, fmt.Errorf("%w: %d, not %d", ErrVersion, binary.BigEndian.Uint32(b[len(magic):]), version)
+	}
+	if v := binary.BigEndian.Uint32(b[len(magic):]); v < oldest || v > version {
+		return nil, fmt.Errorf("%w: %d, not %d to %d", ErrVersion, v, oldest, version)
 	}
 	text := b[head:]
 	if n := binary.BigEndian.Uint32(b[len(magic)+4:]); uint64(n) != uint64(len(text)) {
@@ -189,20 +189,36 @@ func open(b []byte) ([]byte, error) {
 }
 
 func (e entry) credential(at Moment) (k credential.Key, c credential.Credential, err error) {
+	// One that has come over a reboot was received before this boot.
+	if k, c, err = e.read(); err == nil && c.Received > at.Boot {
+		err = fmt.Errorf("%w: a credential that came later than now", ErrForm)
+	}
+	return k, c, err
+}
+
+// read is a credential from paper.
+func (e entry) read() (k credential.Key, c credential.Credential, err error) {
 	digest, err := hex.DecodeString(e.Key)
 	if err != nil || len(digest) != sha256.Size {
 		return k, c, fmt.Errorf("%w: a key that is none", ErrForm)
 	}
 	c = credential.Credential{
 		AccessKeyID: e.AccessKeyID, SecretKey: credential.NewSecret(e.SecretKey), Token: credential.NewSecret(e.Token),
-		AccountID: e.AccountID, RoleARN: e.RoleARN, RequestID: e.RequestID,
+		AccountID: e.AccountID, RoleARN: e.RoleARN, RequestID: e.RequestID, Endpoint: e.Endpoint,
 		Issued: e.Issued.UTC(), Expires: e.Expires.UTC(), Received: e.Received,
 	}
 	if err := credential.Check(c); err != nil {
 		return k, c, fmt.Errorf("%w: a credential: %w", ErrForm, err)
 	}
-	if c.Received < 0 || c.Received > at.Boot {
-		return k, c, fmt.Errorf("%w: a credential that came later than now", ErrForm)
-	}
 	return credential.KeyOf([sha256.Size]byte(digest)), c, nil
+}
+
+// written is a credential on paper.
+func written(k credential.Key, c credential.Credential) entry {
+	digest := k.Digest()
+	return entry{
+		Key: hex.EncodeToString(digest[:]), AccessKeyID: c.AccessKeyID, SecretKey: c.SecretKey.Reveal(), Token: c.Token.Reveal(),
+		AccountID: c.AccountID, RoleARN: c.RoleARN, RequestID: c.RequestID, Endpoint: c.Endpoint,
+		Issued: c.Issued, Expires: c.Expires, Received: c.Received,
+	}
 }

@@ -145,7 +145,7 @@ func TestDecodeRefuses(t *testing.T) {
 	}{
 		"nothing":                       {nil, now, handover.ErrForm},
 		"something else":                {[]byte(strings.Repeat("x", 200)), now, handover.ErrForm},
-		"another version":               {append(append([]byte("hostrole"), 0, 0, 0, 2), good[12:]...), now, handover.ErrVersion},
+		"another version":               {append(append([]byte("hostrole"), 0, 0, 0, 3), good[12:]...), now, handover.ErrVersion},
 		"more after the end":            {append(bytes.Clone(good), 0), now, handover.ErrForm},
 		"more than the limit":           {make([]byte, handover.Limit+1), now, handover.ErrForm},
 		"another boot":                  {good, handover.Moment{BootID: "other", Wall: noon, Boot: time.Hour}, handover.ErrBoot},

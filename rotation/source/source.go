@@ -57,6 +57,26 @@ type Error struct {
 	Err        error  // the cause, never shown when Code is set
 }
 
+// Delay is RetryAfter.
+func (e *Error) Delay() time.Duration { return e.RetryAfter }
+
+// RetryAfter is how long those that err is of want to be left alone: the longest
+// Delay of any error in it, and 0 when none says so.
+func RetryAfter(err error) (wait time.Duration) {
+	if e, ok := err.(interface{ Delay() time.Duration }); ok {
+		wait = e.Delay()
+	}
+	switch e := err.(type) { //nolint:errorlint // likewise
+	case interface{ Unwrap() error }:
+		wait = max(wait, RetryAfter(e.Unwrap()))
+	case interface{ Unwrap() []error }:
+		for _, inner := range e.Unwrap() {
+			wait = max(wait, RetryAfter(inner))
+		}
+	}
+	return wait
+}
+
 // Error describes the failure in one line.
 func (e *Error) Error() string {
 	s := e.Op + ": "

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strconv"
 	"time"
 
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
@@ -47,6 +46,9 @@ var later = map[string]bool{
 	"STSNotInitialized": true, "STSIAMNotInitialized": true, // MinIO, while it starts
 }
 
+// crowded is the hint for a server that is asked too often.
+const crowded = "it is asked again, later each time; if a fleet boots at once, set splay in [rotation] to minutes"
+
 var hints = map[string]string{
 	"AccessDenied":               "check the role's trust policy: does it name this identity, and its external id, tags and source identity?",
 	"ValidationError":            "check the role's duration, session name and policy; a chained role is given one hour at most",
@@ -60,10 +62,14 @@ var hints = map[string]string{
 	"PackedPolicyTooLarge":       "shorten the role's policy or tags",
 	"ExpiredToken":               "the base credential has expired",
 	"MissingAuthenticationToken": "the upstream got no signature: check the source",
+	"Throttling":                 crowded,
+	"ThrottlingException":        crowded,
+	"RequestLimitExceeded":       crowded,
+	"TooManyRequestsException":   crowded,
 }
 
 // skewed reports whether err is what a wrong clock looks like.
-func (c *Client) skewed(err error) bool {
+func (c *end) skewed(err error) bool {
 	var api smithy.APIError
 	if !errors.As(err, &api) || c.http.Skew().Abs() < skewLimit {
 		return false
@@ -77,13 +83,13 @@ func (c *Client) skewed(err error) bool {
 
 // explain turns an error of the SDK into ours, with the upstream's own code
 // and request id and none of the secrets.
-func (c *Client) explain(op string, err error, secrets ...credential.Secret) error {
+func (c *end) explain(op string, err error, secrets ...credential.Secret) error {
 	e := &source.Error{Op: op}
 	var resp *awshttp.ResponseError
 	if errors.As(err, &resp) {
 		e.Status, e.RequestID = resp.HTTPStatusCode(), upstream.Clean(resp.ServiceRequestID())
 		if r := resp.HTTPResponse(); r != nil {
-			e.RetryAfter = retryAfter(r.Header.Get("Retry-After"))
+			e.RetryAfter = upstream.RetryAfter(r.Header)
 		}
 	}
 	var api smithy.APIError
@@ -91,7 +97,7 @@ func (c *Client) explain(op string, err error, secrets ...credential.Secret) err
 		// No answer, or one that could not be read. The SDK's text repeats
 		// the operation and the endpoint; its innermost cause says it all.
 		e.Message = upstream.Clean(c.cause(err), secrets...)
-		e.Err = err
+		e.Err, e.Hint = err, upstream.Advice(err)
 		return e
 	}
 	e.Code = upstream.Clean(api.ErrorCode(), secrets...)
@@ -114,16 +120,6 @@ func (c *Client) explain(op string, err error, secrets ...credential.Secret) err
 	return e
 }
 
-// retryAfter reads the seconds of that header, up to an hour. STS sends no
-// dates.
-func retryAfter(header string) time.Duration {
-	n, err := strconv.Atoi(header)
-	if err != nil {
-		return 0
-	}
-	return time.Duration(min(max(n, 0), 3600)) * time.Second
-}
-
 // bad describes an answer that was no error and yet is of no use.
 func bad(op, requestID string, err error) error {
 	return &source.Error{Op: op, RequestID: requestID, Err: err,
@@ -132,7 +128,7 @@ func bad(op, requestID string, err error) error {
 
 // cause is what a person reads of a call without an answer: "connection
 // refused" and not the six layers around it.
-func (c *Client) cause(err error) string {
+func (c *end) cause(err error) string {
 	var network interface {
 		error
 		Timeout() bool

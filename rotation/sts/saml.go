@@ -15,6 +15,10 @@ import (
 // what s says. The call is not signed. Errors are of type [source.Error].
 func (c *Client) AssumeRoleWithSAML(ctx context.Context, response credential.Secret, provider string, s Session) (credential.Credential, error) {
 	op := "AssumeRoleWithSAML " + s.RoleARN
+	return c.ask(ctx, op, func(e *end) (credential.Credential, error) { return e.withSAML(ctx, op, response, provider, s) })
+}
+
+func (c *end) withSAML(ctx context.Context, op string, response credential.Secret, provider string, s Session) (credential.Credential, error) {
 	out, err := c.api.AssumeRoleWithSAML(ctx, &sts.AssumeRoleWithSAMLInput{
 		RoleArn: &s.RoleARN, PrincipalArn: &provider,
 		DurationSeconds: seconds(s.Duration),

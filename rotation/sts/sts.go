@@ -22,40 +22,62 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/aws-sdk-go-v2/service/sts/types"
 	"github.com/aws/smithy-go/middleware"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"github.com/hostrole/hostrole/rotation/credential"
 	"github.com/hostrole/hostrole/rotation/upstream"
 )
 
-// Options says which STS a Client talks to. Every field but Endpoint is
-// required.
+// Options says which STS a Client talks to. Every field but Endpoint
+// and Fallback is required.
 type Options struct {
 	Region   string // signs the requests, and names AWS's endpoint
 	Endpoint string // URL of an STS; "" is AWS's regional endpoint
 	HTTP     *upstream.Client
 	Now      func() time.Time     // wall clock, for answers without a Date
 	Boot     func() time.Duration // time since boot, suspend included
+	Fallback *Fallback            // asked while the first does not answer; nil for none
 }
 
-// A Client talks to one STS. It may be used concurrently.
+// A Client talks to one STS, or to the other one where it has a Fallback. It
+// may be used concurrently.
 type Client struct {
+	first, second *end // second is nil without a fallback
+	over          *Fallback
+	boot          func() time.Duration
+}
+
+// New returns a Client. It makes no call.
+func New(o Options) *Client {
+	c := &Client{first: newEnd(o, o.Region, o.Endpoint, o.HTTP), boot: o.Boot}
+	if f := o.Fallback; f != nil {
+		c.second, c.over = newEnd(o, f.Region, f.Endpoint, f.HTTP), f
+	}
+	return c
+}
+
+// An end is one STS.
+type end struct {
+	name string // for people
 	api  *sts.Client
 	http *upstream.Client
 	now  func() time.Time
 	boot func() time.Duration
 }
 
-// New returns a Client. It makes no call.
-func New(o Options) *Client {
+func newEnd(o Options, region, endpoint string, http *upstream.Client) *end {
 	opts := sts.Options{
-		Region: o.Region, HTTPClient: errorForm{o.HTTP},
-		Credentials: aws.AnonymousCredentials{},
-		Retryer:     aws.NopRetryer{}, // go-retryablehttp below is the one layer that retries
+		Region: region, HTTPClient: errorForm{http},
+		Credentials: aws.AnonymousCredentials{}, HTTPSignerV4: signer{},
+		Retryer: aws.NopRetryer{}, // go-retryablehttp below is the one layer that retries
 	}
-	if o.Endpoint != "" {
-		opts.BaseEndpoint = aws.String(o.Endpoint)
+	e := &end{name: "STS in " + region, http: http, now: o.Now, boot: o.Boot}
+	if endpoint != "" {
+		opts.BaseEndpoint = aws.String(endpoint)
+		e.name = endpoint
 	}
-	return &Client{api: sts.New(opts), http: o.HTTP, now: o.Now, boot: o.Boot}
+	e.api = sts.New(opts)
+	return e
 }
 
 // A Tag is one session tag.
@@ -67,6 +89,7 @@ type Session struct {
 	Name           string // RoleSessionName: 2 to 64 characters of [\w+=,.@-]
 	Duration       time.Duration
 	ExternalID     string   // AssumeRole only; "" for none
+	ProviderID     string   // AssumeRoleWithWebIdentity only: of the OAuth provider whose access token is shown; "" for an OIDC token
 	SourceIdentity string   // AssumeRole only; "" for none
 	Policy         string   // JSON; "" for none
 	PolicyARNs     []string // at most 10
@@ -78,6 +101,10 @@ type Session struct {
 // [source.Error].
 func (c *Client) AssumeRole(ctx context.Context, base credential.Credential, s Session) (credential.Credential, error) {
 	op := "AssumeRole " + s.RoleARN
+	return c.ask(ctx, op, func(e *end) (credential.Credential, error) { return e.assumeRole(ctx, op, base, s) })
+}
+
+func (c *end) assumeRole(ctx context.Context, op string, base credential.Credential, s Session) (credential.Credential, error) {
 	in := &sts.AssumeRoleInput{
 		RoleArn: &s.RoleARN, RoleSessionName: &s.Name,
 		DurationSeconds: seconds(s.Duration),
@@ -108,11 +135,15 @@ func (c *Client) AssumeRole(ctx context.Context, base credential.Credential, s S
 // [source.Error].
 func (c *Client) AssumeRoleWithWebIdentity(ctx context.Context, token credential.Secret, s Session) (credential.Credential, error) {
 	op := "AssumeRoleWithWebIdentity " + s.RoleARN
+	return c.ask(ctx, op, func(e *end) (credential.Credential, error) { return e.withWebIdentity(ctx, op, token, s) })
+}
+
+func (c *end) withWebIdentity(ctx context.Context, op string, token credential.Secret, s Session) (credential.Credential, error) {
 	out, err := c.api.AssumeRoleWithWebIdentity(ctx, &sts.AssumeRoleWithWebIdentityInput{
 		RoleArn: &s.RoleARN, RoleSessionName: &s.Name,
 		DurationSeconds:  seconds(s.Duration),
-		WebIdentityToken: aws.String(token.Reveal()),
-		Policy:           optional(s.Policy), PolicyArns: policyARNs(s.PolicyARNs),
+		WebIdentityToken: aws.String(token.Reveal()), ProviderId: optional(s.ProviderID),
+		Policy: optional(s.Policy), PolicyArns: policyARNs(s.PolicyARNs),
 	})
 	if err != nil {
 		return credential.Credential{}, c.explain(op, err, token)
@@ -122,13 +153,13 @@ func (c *Client) AssumeRoleWithWebIdentity(ctx context.Context, token credential
 
 // accept checks an answer before anybody may use it. A 200 without
 // credentials is no error to the SDK.
-func (c *Client) accept(op string, s Session, got *types.Credentials, user *types.AssumedRoleUser, meta middleware.Metadata) (credential.Credential, error) {
+func (c *end) accept(op string, s Session, got *types.Credentials, user *types.AssumedRoleUser, meta middleware.Metadata) (credential.Credential, error) {
 	requestID, _ := awsmiddleware.GetRequestIDMetadata(meta)
 	issued, ok := awsmiddleware.GetServerTime(meta)
 	if !ok {
 		issued = c.now().Add(c.http.Skew())
 	}
-	cred := credential.Credential{RoleARN: s.RoleARN, RequestID: requestID, Issued: issued.UTC(), Received: c.boot()}
+	cred := credential.Credential{RoleARN: s.RoleARN, RequestID: requestID, Issued: issued.UTC(), Received: c.boot(), Endpoint: answered(meta)}
 	if got != nil {
 		cred.AccessKeyID = aws.ToString(got.AccessKeyId)
 		cred.SecretKey = credential.NewSecret(aws.ToString(got.SecretAccessKey))
@@ -162,6 +193,14 @@ func (c *Client) accept(op string, s Session, got *types.Credentials, user *type
 		return credential.Credential{}, bad(op, requestID, fmt.Errorf("the credentials live %v only; %v were asked for", life, s.Duration))
 	}
 	return cred, nil
+}
+
+// answered is the host that gave an answer.
+func answered(meta middleware.Metadata) string {
+	if raw, ok := awsmiddleware.GetRawResponse(meta).(*smithyhttp.Response); ok && raw.Request != nil {
+		return raw.Request.URL.Host
+	}
+	return ""
 }
 
 // sameRole holds an answer against the question. The path of a role is not

@@ -96,6 +96,19 @@ func TestChainCarriesEveryParameter(t *testing.T) {
 	}
 }
 
+// An operator who has mended a secret is believed at once.
+func TestAnotherSecretForTheSameKeySignsAtOnce(t *testing.T) {
+	b := newBench(t, 5*time.Second)
+	wrong := b.base
+	wrong.SecretKey = credential.NewSecret("je7MtGbClwBF/2Zp9Utk/h3yCo8nvbEXAMPLEKEY")
+	if _, err := b.client.AssumeRole(t.Context(), wrong, hubSession()); err == nil || !strings.Contains(err.Error(), "SignatureDoesNotMatch") {
+		t.Fatalf("with the wrong secret: %v", err)
+	}
+	if _, err := b.client.AssumeRole(t.Context(), b.base, hubSession()); err != nil {
+		t.Errorf("with the right one: %v", err)
+	}
+}
+
 func TestWebIdentity(t *testing.T) {
 	b := newBench(t, 20*time.Second)
 	token := credential.NewSecret(b.issuer.Mint(map[string]any{"sub": "host-7", "aud": "sts.amazonaws.com"}))

@@ -26,7 +26,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -48,8 +47,13 @@ const (
 // Options says how a Client reaches its upstream.
 type Options struct {
 	Roots   *x509.CertPool                        // nil: the system's
+	Pins    []Pin                                 // one of these keys is in the chain of the server; none: any key is good
 	Proxy   func(*http.Request) (*url.URL, error) // nil: none
 	Timeout time.Duration                         // of one call with its retries; required
+
+	// Resolver looks names up. While it cannot, a name is taken to be where it
+	// was last, for a day.
+	Resolver *net.Resolver // nil: the system's
 	// Transient reports whether an answer of 400 or above is worth another
 	// try at once. It is asked after the rule for 429 and 5xx.
 	Transient func(status int, body []byte) bool // nil: none is
@@ -60,6 +64,7 @@ type Options struct {
 	// connection of a server that wants one.
 	Certificate func(*tls.CertificateRequestInfo) (*tls.Certificate, error) // nil: none
 	Logger      *slog.Logger                                                // nil: silent
+	Now         func() time.Time                                            // for the age of addresses; nil: time.Now
 }
 
 // A Client makes calls to one upstream. It may be used concurrently.
@@ -74,11 +79,16 @@ type Client struct {
 // New returns a Client. It makes no connection.
 func New(o Options) *Client {
 	c := &Client{retry: retryablehttp.NewClient(), timeout: o.Timeout, transient: o.Transient, final: o.Final}
+	dial := &dialer{Dialer: net.Dialer{Timeout: dialTimeout, Resolver: o.Resolver}, now: o.Now}
+	if dial.now == nil {
+		dial.now = time.Now
+	}
 	c.retry.HTTPClient = &http.Client{
 		Transport: &http.Transport{
-			Proxy:                  o.Proxy,
-			DialContext:            (&net.Dialer{Timeout: 3 * time.Second}).DialContext,
-			TLSClientConfig:        &tls.Config{RootCAs: o.Roots, MinVersion: tls.VersionTLS12, GetClientCertificate: o.Certificate},
+			Proxy:       o.Proxy,
+			DialContext: dial.DialContext,
+			TLSClientConfig: &tls.Config{RootCAs: o.Roots, MinVersion: tls.VersionTLS12, GetClientCertificate: o.Certificate,
+				VerifyConnection: pinned(o.Pins)},
 			TLSHandshakeTimeout:    3 * time.Second,
 			ResponseHeaderTimeout:  5 * time.Second,
 			MaxResponseHeaderBytes: 32 << 10,
@@ -94,6 +104,12 @@ func New(o Options) *Client {
 		log := o.Logger
 		c.retry.RequestLogHook = func(_ retryablehttp.Logger, r *http.Request, n int) {
 			log.Debug("upstream request", "method", r.Method, "host", r.URL.Host, "attempt", n+1)
+		}
+		c.retry.ResponseLogHook = func(_ retryablehttp.Logger, r *http.Response) {
+			log.Debug("upstream answer", "host", r.Request.URL.Host, "status", r.StatusCode, "request_id", requestID(r.Header))
+		}
+		dial.old = func(name, address string) {
+			log.Warn("DNS has no answer: the name is taken to be where it was last", "name", name, "address", address)
 		}
 	}
 	return c
@@ -133,7 +149,7 @@ func (c *Client) check(ctx context.Context, resp *http.Response, err error) (boo
 	mayWait := !bounded || time.Until(deadline) > waitMax
 	if err != nil {
 		var cert *tls.CertificateVerificationError
-		if errors.As(err, &cert) {
+		if errors.As(err, &cert) || errors.Is(err, ErrPinned) {
 			return false, err
 		}
 		return mayWait, nil
@@ -160,6 +176,16 @@ func (c *Client) check(ctx context.Context, resp *http.Response, err error) (boo
 	return again && mayWait, nil
 }
 
+// requestID is the server's name for an answer: AWS's, or another's.
+func requestID(h http.Header) string {
+	for _, name := range []string{"X-Amzn-Requestid", "X-Amz-Request-Id", "X-Request-Id", "Audit-Id"} {
+		if id := h.Get(name); id != "" {
+			return Clean(id)
+		}
+	}
+	return ""
+}
+
 // measure notes the difference of the clocks. An answer with an Age comes
 // from a cache and tells the time at which it was stored.
 func (c *Client) measure(resp *http.Response) {
@@ -180,9 +206,7 @@ func backoff(lo, hi time.Duration, n int, resp *http.Response) time.Duration {
 	d := min(lo<<min(n, 6), hi)
 	d = d/2 + rand.N(d/2+1) // #nosec G404 -- spreads load, hides nothing
 	if resp != nil {
-		if s, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil && s > 0 {
-			d = max(d, min(time.Duration(min(s, 3600))*time.Second, hi))
-		}
+		d = max(d, min(RetryAfter(resp.Header), hi))
 	}
 	return d
 }

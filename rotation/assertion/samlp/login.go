@@ -89,7 +89,7 @@ func (p *IdentityProvider) logIn(ctx context.Context, ask func(ctx context.Conte
 		r, err = read(body, password)
 	}
 	p.count(key, err)
-	return r, err
+	return r, upstream.After(answer.Header, err)
 }
 
 // mayTry refuses a password that has been refused too often.

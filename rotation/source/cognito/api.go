@@ -107,7 +107,7 @@ func (s *Source) explain(action string, resp *http.Response, text []byte, login 
 	code, message := refusal(resp.Header.Get("X-Amzn-Errortype"), text)
 	e := &source.Error{
 		Op: s.op(action), Code: upstream.Clean(code, secrets...), Message: upstream.Clean(message, secrets...), Status: resp.StatusCode,
-		RequestID: upstream.Clean(resp.Header.Get(requestHeader)), Hint: hints[code],
+		RequestID: upstream.Clean(resp.Header.Get(requestHeader)), RetryAfter: upstream.RetryAfter(resp.Header), Hint: hints[code],
 	}
 	switch {
 	case code == "":

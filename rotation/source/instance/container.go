@@ -52,22 +52,23 @@ func (c Container) Fetch(ctx context.Context) (credential.Credential, error) {
 		req.Header.Set("Authorization", text)
 	}
 	op := "GET from " + req.URL.Host // on ECS the path is a secret
-	status, text, err := do(c.HTTP, op, req, secret)
+	a, err := do(c.HTTP, op, req, secret)
 	switch {
 	case err != nil:
 		return credential.Credential{}, err
-	case status != http.StatusOK:
-		return credential.Credential{}, explain(op, status, text, secret)
+	case a.status != http.StatusOK:
+		return credential.Credential{}, explain(op, a, secret)
 	}
-	return accept(op, text, now(c.Now, c.HTTP), c.Boot())
+	return accept(op, a.text, now(c.Now, c.HTTP), c.Boot())
 }
 
 // explain turns a refusal into an error of ours. Only ECS says why in a form
 // that can be trusted to hold no token.
-func explain(op string, status int, text string, secret credential.Secret) error {
-	e := &source.Error{Op: op, Status: status, Message: fmt.Sprintf("HTTP status %d", status)}
+func explain(op string, a answer, secret credential.Secret) error {
+	status := a.status
+	e := &source.Error{Op: op, Status: status, RetryAfter: a.later, Message: fmt.Sprintf("HTTP status %d", status)}
 	var doc struct{ Code, Message string }
-	if json.Unmarshal([]byte(text), &doc) == nil && doc.Code != "" {
+	if json.Unmarshal([]byte(a.text), &doc) == nil && doc.Code != "" {
 		e.Code, e.Message = upstream.Clean(doc.Code, secret), upstream.Clean(doc.Message, secret)
 	}
 	switch {

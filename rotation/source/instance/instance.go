@@ -97,11 +97,12 @@ func (m Metadata) get(ctx context.Context, method, path, name, value string) (st
 		return "", fmt.Errorf("endpoint: %w", err)
 	}
 	req.Header.Set(name, value)
-	status, text, err := do(m.HTTP, op, req)
+	a, err := do(m.HTTP, op, req)
+	status := a.status
 	if err != nil || status == http.StatusOK {
-		return text, err
+		return a.text, err
 	}
-	e := &source.Error{Op: op, Status: status, Message: fmt.Sprintf("HTTP status %d", status)}
+	e := &source.Error{Op: op, Status: status, RetryAfter: a.later, Message: fmt.Sprintf("HTTP status %d", status)}
 	switch {
 	case status == http.StatusForbidden:
 		e.Kind, e.Hint = source.ErrAccessDenied, "the metadata service is turned off for this instance, or does not serve this host"
@@ -131,18 +132,25 @@ func printable(text string) bool {
 // now is the time by the service's clock, as its last answer showed it.
 func now(wall func() time.Time, c *upstream.Client) time.Time { return wall().Add(c.Skew()).UTC() }
 
-// do makes one request. The status counts only without an error.
-func do(c *upstream.Client, op string, req *http.Request, secrets ...credential.Secret) (status int, text string, err error) {
+// An answer is what came of one request.
+type answer struct {
+	status int
+	text   string
+	later  time.Duration // that it asks to be left alone
+}
+
+// do makes one request.
+func do(c *upstream.Client, op string, req *http.Request, secrets ...credential.Secret) (answer, error) {
 	resp, err := c.Do(req)
 	if err != nil {
-		return 0, "", &source.Error{Op: op, Message: upstream.Clean(err.Error(), secrets...), Err: err}
+		return answer{}, &source.Error{Op: op, Message: upstream.Clean(err.Error(), secrets...), Err: err}
 	}
 	body, err := io.ReadAll(resp.Body) // it is in memory
 	_ = resp.Body.Close()
 	if err != nil {
-		return 0, "", fmt.Errorf("%s: %w", op, err)
+		return answer{}, fmt.Errorf("%s: %w", op, err)
 	}
-	return resp.StatusCode, string(body), nil
+	return answer{resp.StatusCode, string(body), upstream.RetryAfter(resp.Header)}, nil
 }
 
 // faulty describes an answer that was no error and yet is of no use.

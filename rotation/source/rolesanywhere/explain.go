@@ -43,7 +43,7 @@ func (s Source) explain(resp *http.Response, text []byte) error {
 	code = upstream.Clean(code[strings.LastIndexByte(code, '#')+1:])
 	e := &source.Error{
 		Op: s.op(), Code: code, Message: upstream.Clean(doc.Message), Status: resp.StatusCode,
-		RequestID: upstream.Clean(resp.Header.Get(requestID)), Hint: hints[code],
+		RequestID: upstream.Clean(resp.Header.Get(requestID)), RetryAfter: upstream.RetryAfter(resp.Header), Hint: hints[code],
 	}
 	switch {
 	case code == "":

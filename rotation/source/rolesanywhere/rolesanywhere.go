@@ -41,6 +41,7 @@ type Source struct {
 	Duration       time.Duration // 15m to 12h; 0 is the profile's
 	Now            func() time.Time
 	Boot           func() time.Duration
+	Ends           func(time.Time) // is told at each use when the certificate that is shown ends; nil: nobody is
 }
 
 var _ source.Source = Source{}
@@ -56,6 +57,9 @@ func (s Source) Fetch(ctx context.Context) (credential.Credential, error) {
 	id, err := s.Identity.read()
 	if err != nil {
 		return credential.Credential{}, err
+	}
+	if s.Ends != nil {
+		s.Ends(id.leaf.NotAfter.UTC())
 	}
 	before := s.HTTP.Skew()
 	c, err := s.create(ctx, id)
@@ -110,7 +114,7 @@ func (s Source) create(ctx context.Context, id *identity) (credential.Credential
 	c, err := parse(text, s.RoleARN)
 	if err == nil {
 		c.RequestID = upstream.Clean(resp.Header.Get(requestID))
-		c.Issued, c.Received = s.now(), s.Boot()
+		c.Issued, c.Received, c.Endpoint = s.now(), s.Boot(), req.URL.Host
 		err = credential.Check(c)
 	}
 	if err != nil {

@@ -29,7 +29,7 @@ func explain(op string, resp *http.Response, text []byte, secrets []credential.S
 		return elsewhere(op, resp)
 	}
 	words := strings.Join(*doc.Errors, "; ")
-	e := &source.Error{Op: op, Message: upstream.Clean(words, secrets...), Status: resp.StatusCode}
+	e := &source.Error{Op: op, Message: upstream.Clean(words, secrets...), Status: resp.StatusCode, RetryAfter: upstream.RetryAfter(resp.Header)}
 	if e.Message == "" {
 		e.Message = fmt.Sprintf("HTTP status %d", resp.StatusCode)
 	}
@@ -62,8 +62,9 @@ func explain(op string, resp *http.Response, text []byte, secrets []credential.S
 
 // elsewhere is an answer that does not come from Vault's API, or sends us on.
 func elsewhere(op string, resp *http.Response) error {
-	e := &source.Error{Op: op, Status: resp.StatusCode, Message: fmt.Sprintf("HTTP status %d, and not in the form of Vault", resp.StatusCode),
-		Hint: "check the address, and whether a proxy answers in its place"}
+	e := &source.Error{Op: op, Status: resp.StatusCode, RetryAfter: upstream.RetryAfter(resp.Header),
+		Message: fmt.Sprintf("HTTP status %d, and not in the form of Vault", resp.StatusCode),
+		Hint:    "check the address, and whether a proxy answers in its place"}
 	if resp.StatusCode/100 == 3 {
 		e.Message = fmt.Sprintf("HTTP status %d: a token is not carried on to another address", resp.StatusCode)
 		e.Hint = "give the address of the active node or of the cluster"
