@@ -34,6 +34,7 @@ func good(host string) []string {
 		"GET /latest//meta-data/iam/security-credentials/app%2Brole?x=y HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
 		"PUT / HTTP/1.1\r\nHost: " + host + "\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\nbody",
 		"OPTIONS /latest/api/token HTTP/1.1\r\nHost: " + host + "\r\n\r\n",
+		"PUT /latest/api/token HTTP/1.1\r\nHost: " + host + "\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n0\r\n\r\n",
 	}
 }
 
@@ -41,7 +42,7 @@ func good(host string) []string {
 var pieces = []string{"\r", "\n", "\r\n", "\r\n\r\n", "\n\n", "\x00", " ", "\t", ":", "\x7f", "\xff", "%", "%00", "%0d%0a", "..", "//", "\\", "#", "?", "HTTP/1.1", "HTTP/9.9", "HTTP/2.0", "HTTP/1.10",
 	"Host: evil.example.com\r\n", "Host:\r\n", "Content-Length: 5\r\n", "Content-Length: -1\r\n", "Content-Length: +0\r\n", "Content-Length: 0, 0\r\n", "Content-Length: 99999999999999999999\r\n",
 	"Transfer-Encoding: chunked\r\n", "Transfer-Encoding : chunked\r\n", "Transfer-Encoding:\x0bchunked\r\n", " folded\r\n", "X-Forwarded-For:\r\n", "Origin: null\r\n", "http://169.254.169.254/", "*", "CONNECT ", "get ", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-	"\x16\x03\x01\x02\x00\x01", "GET / HTTP/1.1\r\nHost: x\r\n\r\n", "0\r\n\r\n", ";", "\u2028"}
+	"\x16\x03\x01\x02\x00\x01", "GET / HTTP/1.1\r\nHost: x\r\n\r\n", "0\r\n\r\n", "0\r\nX: y\r\n\r\n", "00", ";", "\u2028"}
 
 // spoil changes a request in one to four ways.
 func spoil(draw *rand.Rand, raw string) string {
@@ -106,8 +107,17 @@ func judge(raw string, a imdstest.Answer, err error) error {
 	if err != nil {
 		return fmt.Errorf("answered, and net/http says %w", err)
 	}
-	if seen, _ := a.Lookup("Seen"); seen != r.Method+" "+strings.TrimSuffix(r.RequestURI, "?") || len(r.TransferEncoding) > 0 || r.ContentLength > 0 && r.Method != "PUT" && r.Method != "POST" {
-		return fmt.Errorf("the handler saw %q, and net/http %s %s with %d bytes and %q", seen, r.Method, r.RequestURI, r.ContentLength, r.TransferEncoding)
+	if len(r.TransferEncoding) > 0 {
+		if body, err := io.ReadAll(r.Body); err != nil || len(body) > 0 || len(r.Trailer) > 0 || r.Method != "PUT" || r.URL.Path != "/latest/api/token" {
+			return fmt.Errorf("%s %s was served with the codings %q, a body of %d bytes, and the trailer %q (%w)", r.Method, r.RequestURI, r.TransferEncoding, len(body), r.Trailer, err)
+		}
+	}
+	target, query, _ := strings.Cut(r.RequestURI, "?")
+	if query != "" {
+		target += "?" + query
+	}
+	if seen, _ := a.Lookup("Seen"); seen != r.Method+" "+target || r.ContentLength > 0 && r.Method != "PUT" && r.Method != "POST" {
+		return fmt.Errorf("the handler saw %q, and net/http %s %s with %d bytes", seen, r.Method, r.RequestURI, r.ContentLength)
 	}
 	return nil
 }

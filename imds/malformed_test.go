@@ -3,10 +3,12 @@ package imds_test
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/hostrole/hostrole/imds"
 	"github.com/hostrole/hostrole/imds/imdstest"
@@ -82,5 +84,44 @@ func TestSegmentation(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// A client that asked to be told is told to go on, once, before it sends the
+// end of a body in chunks; then it has its answer at once. One that sends
+// something else, nothing, or goes away is done with.
+func TestNoChunksIsToldToGoOn(t *testing.T) {
+	const head = "PUT /latest/api/token HTTP/1.1\r\nHost: 169.254.169.254\r\nTransfer-Encoding: chunked\r\nExpect: 100-Continue\r\n\r\n"
+	for name, c := range map[string]struct {
+		rest   string
+		status int // 0 is none
+		after  time.Duration
+	}{
+		"the end":        {"0\r\n\r\n", 200, 0},
+		"a chunk":        {"1\r\nx\r\n", 400, 0},
+		"half of an end": {"0\r\n", 408, 2 * time.Second},
+		"nothing":        {"", 408, 2 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				conn := greeter(t).dial(t)
+				if _, err := io.WriteString(conn, head); err != nil {
+					t.Fatal(err)
+				}
+				told := make([]byte, 64)
+				n, err := conn.Read(told)
+				if want := "HTTP/1.1 100 Continue\r\n\r\n"; string(told[:n]) != want {
+					t.Fatalf("it is told %q (%v), want %q", told[:n], err, want)
+				}
+				began := time.Now()
+				a, err := imdstest.Exchange(t.Context(), conn, c.rest)
+				if err != nil || a.Status != c.status || a.Continued {
+					t.Errorf("the answer is %d (%v), want %d", a.Status, err, c.status)
+				}
+				if took := time.Since(began); took < c.after || took > c.after+time.Second {
+					t.Errorf("it took %v, want %v", took, c.after)
+				}
+			})
+		})
 	}
 }

@@ -20,9 +20,10 @@ type Request struct {
 	Query  string // of the target, as sent, without the question mark
 	Caller caller.Caller
 
-	minor  int // of HTTP/1.x
-	length int64
-	fields []Field
+	minor   int // of HTTP/1.x
+	length  int64
+	chunked bool // the body comes in chunks, where the guard lets it
+	fields  []Field
 }
 
 // Lookup returns the value of the field of that name, which has only
@@ -64,7 +65,7 @@ const accepted refusal = 0
 
 // parse reads a head: all up to and with the empty line. The grammar is a
 // subset of RFC 9112: origin-form targets only, CRLF at every line's end, no
-// folded lines, no white space before a colon, no transfer codings.
+// folded lines, no white space before a colon, no transfer coding but one.
 //
 //	head    = method SP target SP "HTTP/1." ("0" / "1") CRLF *( name ":" OWS value OWS CRLF ) CRLF
 //	target  = "/" *( "!".."~" )
@@ -111,11 +112,14 @@ func (r *Request) parse(head string) refusal {
 
 // framing refuses whatever two readers could disagree about.
 func (r *Request) framing() refusal {
-	if _, n := r.Lookup("transfer-encoding"); n > 0 {
-		return 400
-	}
+	coding, codings := r.Lookup("transfer-encoding")
 	text, n := r.Lookup("content-length")
 	switch {
+	case codings > 1, codings == 1 && (coding != "chunked" || n > 0 || r.minor == 0):
+		return 400
+	case codings == 1:
+		r.chunked = true
+		return accepted
 	case n == 0:
 		return accepted
 	case n > 1 || text == "" || len(text) > 10:

@@ -90,7 +90,11 @@ type Server struct {
 	conduct   atomic.Pointer[Conduct]
 	admission *admission
 	buffers   sync.Pool // of *buffer
+	open      atomic.Int64
 }
+
+// Connections is how many connections are open now.
+func (s *Server) Connections() int { return int(s.open.Load()) }
 
 type buffer struct {
 	in     [maxHead]byte
@@ -156,8 +160,9 @@ func (s *Server) accept(ctx, work context.Context, l net.Listener, open *openCon
 		}
 		pause = 0
 		open.add(conn)
+		s.open.Add(1)
 		go func() {
-			defer func() { open.remove(conn); s.admission.closed() }()
+			defer func() { s.open.Add(-1); open.remove(conn); s.admission.closed() }()
 			s.converse(work, conn)
 		}()
 	}
@@ -182,18 +187,23 @@ func (s *Server) converse(ctx context.Context, conn net.Conn) {
 	r := Request{Caller: ex.Caller, fields: buf.fields[:0]}
 	var resp Response
 	n, head, verdict := readHead(conn, buf.in[:])
-	if verdict == hungUp {
-		if ex.Panic != nil {
-			s.o.Observe(ex)
-		}
-		return
-	}
 	began, by := time.Now(), s.conduct.Load()
 	if verdict == accepted {
 		verdict = r.parse(string(buf.in[:head]))
 	}
 	if verdict == accepted {
 		verdict = by.Guard.check(&r)
+	}
+	if verdict == accepted && r.chunked {
+		verdict = readNoChunks(conn, &r, buf.in[head:n])
+		head = min(head+len(noChunks), n) // what may have come with it
+	}
+	if verdict == hungUp {
+		clear(buf.fields[:len(r.fields)])
+		if ex.Panic != nil {
+			s.o.Observe(ex)
+		}
+		return
 	}
 	switch {
 	case verdict != accepted:

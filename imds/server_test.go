@@ -44,7 +44,7 @@ var person = imdstest.Person{UID: caller.NewID(1000), User: "app"}
 func options(addr string, h handler) imds.Options {
 	return imds.Options{
 		Name: "host", Server: "EC2ws", Handler: h, Identifier: person, Now: time.Now,
-		Guard: imds.NewGuard([]netip.AddrPort{netip.MustParseAddrPort(addr)}, true),
+		Guard: imds.NewGuard([]netip.AddrPort{netip.MustParseAddrPort(addr)}, true).EmptyChunks("/latest/api/token"),
 	}
 }
 

@@ -14,9 +14,11 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
+	identity "github.com/hostrole/hostrole/imds/document"
 	"github.com/hostrole/hostrole/imds/imdstest"
 )
 
@@ -93,10 +95,11 @@ type state struct {
 	life     time.Duration // of the keys of app, from a file that is taken away then; 0 is an hour, renewed
 	outlived bool          // wait until those have expired
 	forever  bool          // the keys of app never expire
+	signed   bool          // by a site key
+	restart  bool          // and tokens are of the process before
 }
 
-// scriptStates are those of imds/ec2's scripts that can be reached from
-// outside; TestScripts says why others cannot.
+// scriptStates are those of imds/ec2's scripts.
 var scriptStates = map[string]state{
 	"req":     {},
 	"opt":     {tokens: "optional"},
@@ -113,12 +116,8 @@ var scriptStates = map[string]state{
 	"stale":   {life: 10 * time.Second},
 	"expired": {life: 4 * time.Second, outlived: true},
 	"forever": {forever: true},
-}
-
-// unreachable are the states that a test outside the program cannot make.
-var unreachable = map[string]string{
-	"restart": "the key of tokens lives over a restart at the service manager, which is not here; TestService has one",
-	"signed":  "the script's signatures are made up, and the program's are real",
+	"signed":  {tokens: "optional", signed: true},
+	"restart": {restart: true},
 }
 
 // The program's tree has one leaf more than the host of the scripts: every
@@ -128,24 +127,18 @@ var moreLeaves = strings.NewReplacer("| instance-type\n| local-ipv4\n", "| insta
 // TestScripts runs the conformance scripts, byte for byte, against the program
 // on the real address.
 func TestScripts(t *testing.T) {
-	// The scripts' one interface. The other end stays here: nothing leads out.
-	ip(t, "link", "add", "uplink", "address", "02:29:96:8f:6a:2d", "type", "veth", "peer", "name", "peer")
-	defer ip(t, "link", "del", "uplink")
-	ip(t, "link", "set", "peer", "up")
-	ip(t, "link", "set", "uplink", "up")
-	ip(t, "addr", "add", "10.0.0.1/24", "dev", "uplink")
-	ip(t, "addr", "add", "10.0.0.2/24", "dev", "uplink")
-	ip(t, "route", "add", "192.0.2.0/24", "dev", "uplink") // documentation, which stands for the world
-	byState := scripts(t)
+	uplink(t)
+	byState := scripts(t, moreLeaves)
 	passed := 0
 	for _, name := range slices.Sorted(maps.Keys(byState)) {
 		t.Run(name, func(t *testing.T) {
-			s, ok := scriptStates[name]
-			if !ok {
-				t.Skipf("%d cases not run: %s", len(byState[name]), unreachable[name])
-			}
+			s := scriptStates[name]
 			target := startState(t, s)
-			for _, c := range byState[name] {
+			cases := byState[name]
+			if s.signed {
+				cases = scripts(t, target.signatures(t))[name]
+			}
+			for _, c := range cases {
 				t.Run(c.String(), func(t *testing.T) {
 					if err := c.Run(t.Context(), target); err != nil {
 						t.Fatal(err)
@@ -163,8 +156,23 @@ func TestScripts(t *testing.T) {
 	t.Logf("%d cases passed", passed)
 }
 
-// scripts are the cases of imds/ec2 by their states.
-func scripts(t *testing.T) map[string][]imdstest.Case {
+const uplinkMAC = "02:29:96:8f:6a:2d"
+
+// uplink gives the host its one interface until the test ends. The other end
+// stays here: nothing leads out.
+func uplink(t *testing.T) {
+	t.Helper()
+	ip(t, "link", "add", "uplink", "address", uplinkMAC, "type", "veth", "peer", "name", "peer")
+	t.Cleanup(func() { ip(t, "link", "del", "uplink") })
+	ip(t, "link", "set", "peer", "up")
+	ip(t, "link", "set", "uplink", "up")
+	ip(t, "addr", "add", "10.0.0.1/24", "dev", "uplink")
+	ip(t, "addr", "add", "10.0.0.2/24", "dev", "uplink")
+	ip(t, "route", "add", "192.0.2.0/24", "dev", "uplink") // documentation, which stands for the world
+}
+
+// scripts are the cases of imds/ec2 by their states, with a change.
+func scripts(t *testing.T, change *strings.Replacer) map[string][]imdstest.Case {
 	t.Helper()
 	files, err := filepath.Glob("../../imds/ec2/testdata/*.http")
 	if err != nil || len(files) == 0 {
@@ -176,12 +184,12 @@ func scripts(t *testing.T) map[string][]imdstest.Case {
 		if err != nil {
 			t.Fatal(err)
 		}
-		cases, err := imdstest.Parse(filepath.Base(name), moreLeaves.Replace(string(text)))
+		cases, err := imdstest.Parse(filepath.Base(name), change.Replace(string(text)))
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, c := range cases {
-			if _, ok := scriptStates[c.State]; !ok && unreachable[c.State] == "" {
+			if _, ok := scriptStates[c.State]; !ok {
 				t.Errorf("%s:%d: the state %q is not known here", c.File, c.Line, c.State)
 			}
 			byState[c.State] = append(byState[c.State], c)
@@ -191,7 +199,34 @@ func scripts(t *testing.T) map[string][]imdstest.Case {
 }
 
 // A program is a target of scripts: hostrole in one state.
-type program struct{ t *testing.T }
+type program struct {
+	t     *testing.T
+	token string // "" asks for one
+	site  []byte // certificate
+}
+
+// signatures puts the program's signatures, which have to hold, in the place of
+// those that the scripts made up.
+func (p program) signatures(t *testing.T) *strings.Replacer {
+	t.Helper()
+	leaf := func(name string) string {
+		status, body, err := fetch(t.Context(), "dynamic/instance-identity/"+name)
+		if err != nil || status != http.StatusOK {
+			t.Fatalf("%s: %d %v", name, status, err)
+		}
+		return string(body)
+	}
+	doc := []byte(leaf("document"))
+	var change []string
+	for made, name := range map[string]string{"| c2lnbmF0dXJl\n| c2lnbmF0dXJl\n": "signature", "| cGtjczc=\n| cGtjczc=\n": "pkcs7", "| cnNhMjA0OA==\n": "rsa2048"} {
+		signature := leaf(name)
+		if err := identity.Verify(p.site, doc, []byte(signature)); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		change = append(change, made, "| "+strings.ReplaceAll(signature, "\n", "\n| ")+"\n")
+	}
+	return strings.NewReplacer(change...)
+}
 
 // startState runs hostrole in a state until the test ends.
 func startState(t *testing.T, s state) program {
@@ -243,6 +278,19 @@ func startState(t *testing.T, s state) program {
 	appKeys := write("app.json", string(encode(t, keys)))
 	config = strings.ReplaceAll(config, `"app.json"`, fmt.Sprintf("%q", appKeys))
 	config = strings.ReplaceAll(config, `{ file = "`, `{ file = "`+dir+`/`)
+	var site []byte
+	if s.signed {
+		path := filepath.Join(dir, "site.pem")
+		key, err := identity.LoadOrCreate(path, "i-0123456789abcdef0", time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		site = key.Certificate()
+		config = strings.Replace(config, "[metadata]\n", fmt.Sprintf("[metadata]\nsite_key = { file = %q }\n", path), 1)
+	}
+	if s.restart {
+		return program{t: t, token: restarted(t, write("hostrole.toml", config))}
+	}
 	d := startHostrole(t, config)
 	switch {
 	case s.life != 0:
@@ -259,7 +307,31 @@ func startState(t *testing.T, s state) program {
 	if s.outlived {
 		d.await(t, "has seen its credential expire", 15*time.Second, func() bool { return time.Now().After(expires) })
 	}
-	return program{t}
+	return program{t: t, site: site}
+}
+
+// restarted runs hostrole, and another one in its place until the test ends. It
+// returns a token of the first.
+func restarted(t *testing.T, config string) (token string) {
+	t.Helper()
+	k := keepFiles(t)
+	first := k.start(t, config)
+	token = sessionToken(t)
+	eventually(t, "its state is kept", 10*time.Second, func() bool {
+		names, _ := k.names()
+		return slices.ContainsFunc(names, func(n string) bool { return strings.HasPrefix(n, "state") })
+	})
+	if err := first.end(syscall.SIGTERM); err != nil {
+		t.Errorf("hostrole ended with %v", err)
+	}
+	second := k.start(t, config)
+	t.Cleanup(func() {
+		if err := second.end(syscall.SIGTERM); err != nil {
+			t.Errorf("hostrole ended with %v", err)
+		}
+		eventually(t, "the address ends by itself", 20*time.Second, func() bool { return !held(t) })
+	})
+	return token
 }
 
 // Dial connects to the one address of all states.
@@ -272,6 +344,9 @@ func (p program) Value(ctx context.Context, state, name string) (string, error) 
 	here := imdstest.Client{Dial: func(ctx context.Context) (net.Conn, error) { return p.Dial(ctx, state) }}
 	switch name {
 	case "T":
+		if p.token != "" {
+			return p.token, nil
+		}
 		return here.Token(ctx, 21600)
 	case "T.expired":
 		token, err := here.Token(ctx, 1)
@@ -299,6 +374,12 @@ func (p program) Value(ctx context.Context, state, name string) (string, error) 
 // newSTS is an upstream that says the same to everybody until the test ends.
 func newSTS(t testing.TB, code string) (url string) {
 	t.Helper()
+	return newSTSOf(t, code, "ASIAIOSFODNN7EXAMPLE", time.Now().Add(time.Hour))
+}
+
+// newSTSOf is newSTS with a key and its end.
+func newSTSOf(t testing.TB, code, key string, expires time.Time) (url string) {
+	t.Helper()
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/xml")
 		switch code {
@@ -306,7 +387,7 @@ func newSTS(t testing.TB, code string) (url string) {
 			fmt.Fprintf(w, `<AssumeRoleResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><AssumeRoleResult><Credentials>`+
 				`<AccessKeyId>%s</AccessKeyId><SecretAccessKey>%s</SecretAccessKey><SessionToken>FwoGZXIvYXdzEXAMPLETOKEN==</SessionToken>`+
 				`<Expiration>%s</Expiration></Credentials></AssumeRoleResult></AssumeRoleResponse>`,
-				"ASIAIOSFODNN7EXAMPLE", exampleSecret, time.Now().Add(time.Hour).UTC().Format(time.RFC3339))
+				key, exampleSecret, expires.UTC().Format(time.RFC3339))
 		case "away":
 			panic(http.ErrAbortHandler)
 		default:

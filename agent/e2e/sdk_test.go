@@ -21,31 +21,61 @@ var update = flag.Bool("update", false, "rewrite testdata/sdk with what the clie
 // An sdk is a client of the metadata service as programs in the field use it.
 // argv returns how it is run with the arguments ENDPOINT BUCKET, or skips t. It
 // prints one line of JSON: client, version, and the accessKeyId that its chain
-// found, or "" where it does not tell.
+// found, or "" where it does not tell. What can be said of it in few words is in
+// a row of packaging/docs/clients.md.
 type sdk struct {
-	name  string
-	argv  func(t *testing.T) []string
-	mode  bool   // asks over IPv6 when it is told so
-	blind string // why nobody can see which key it found; "" for most
+	name    string
+	version string // without what a distribution adds
+	local   bool   // it is the machine's own, and may be of another version
+	argv    func(t *testing.T) []string
+	mode    bool   // asks over IPv6 when it is told so
+	region  string // the case of TestRegion; "" for one that does not ask for its region
+	blind   string // why nobody can see which key it found; "" for most
+
+	// loop is a program that uses it for long, with the same arguments: it says
+	// who it is, and after each line of its input how its turn went. nil: each
+	// run starts anew.
+	loop    func(t *testing.T) []string
+	patient bool // see patientLife
+	sure    bool // it is told its role, and does not ask for a list
+	life    life
 }
 
 var sdks = []sdk{
-	{name: "aws-sdk-go-v2", mode: true, argv: func(t *testing.T) []string { return []string{goClients(t), "s3", "v2"} }},
-	{name: "aws-sdk-go-v1", argv: func(t *testing.T) []string { return []string{goClients(t), "s3", "v1"} }},
-	{name: "minio-go", argv: func(t *testing.T) []string { return []string{goClients(t), "s3", "minio"} }},
-	{name: "boto3", mode: true, argv: func(t *testing.T) []string { return []string{boto3(t), "clients/boto3_client.py"} }},
-	{name: "awscli", mode: true, argv: func(t *testing.T) []string {
+	{name: "aws-sdk-go-v2", version: "1.47.7", mode: true, region: "region-aws-sdk-go-v2", argv: goClient("s3", "v2"), loop: goClient("loop", "v2"),
+		life: life{unnoticed, recovers, stale}},
+	{name: "aws-sdk-go-v1", version: "1.55.8", region: "region-aws-sdk-go-v1", argv: goClient("s3", "v1"), loop: goClient("loop", "v1"),
+		life: life{unnoticed, once, once}},
+	{name: "minio-go", version: "7.4.1", argv: goClient("s3", "minio"), loop: goClient("loop", "minio"),
+		life: life{unnoticed, between, once}},
+	{name: "boto3", version: "1.43.11", local: true, mode: true, region: "region-botocore", argv: python("boto3_client.py"), loop: python("boto3_loop.py"), patient: true,
+		life: life{unnoticed, between, once}},
+	{name: "awscli", version: "1.45.11", local: true, mode: true, argv: func(t *testing.T) []string {
 		tool(t, "aws")
 		return []string{tool(t, "sh"), "clients/awscli.sh"}
-	}},
-	{name: "aws-sdk-js-v3", mode: true, argv: node("node", "client.mjs")},
-	{name: "aws-sdk-js-v2", argv: node("node", "v2.mjs")},
-	{name: "minio-js", argv: node("node", "minio.mjs"), blind: "it reads AccessKeyID where EC2 says AccessKeyId"},
-	{name: "aws-crt", argv: node("node", "crt.mjs")},
-	{name: "curl", argv: func(t *testing.T) []string {
+	}, life: life{unnoticed, runFails, anew}},
+	{name: "aws-sdk-js-v3", version: "3.1169.0", mode: true, region: "region-aws-sdk-js-v3", argv: node("node", "client.mjs"), loop: node("node", "loop.mjs", "aws-sdk-js-v3"), patient: true,
+		life: life{unnoticed, between, once}},
+	{name: "aws-sdk-js-v2", version: "2.1693.0", argv: node("node", "v2.mjs"), loop: node("node", "loop.mjs", "aws-sdk-js-v2"), patient: true,
+		life: life{unnoticed, between, twice}},
+	{name: "minio-js", version: "8.0.7", argv: node("node", "minio.mjs"), blind: "it reads AccessKeyID where EC2 says AccessKeyId",
+		loop: node("node", "loop.mjs", "minio-js"), life: life{unnoticed, between, once}},
+	{name: "aws-crt", version: "1.33.2", argv: node("node", "crt.mjs"), loop: node("node", "loop.mjs", "aws-crt"),
+		life: life{unnoticed, once, once}},
+	{name: "curl", version: "7.88.1", local: true, argv: func(t *testing.T) []string {
 		tool(t, "curl")
 		return []string{tool(t, "sh"), "clients/curl.sh"}
-	}},
+	}, life: life{unnoticed, runFails, anew}},
+}
+
+// goClient runs the Go client program.
+func goClient(args ...string) func(t *testing.T) []string {
+	return func(t *testing.T) []string { return append([]string{goClients(t)}, args...) }
+}
+
+// python runs a program of clients with the Python that has boto3.
+func python(program string) func(t *testing.T) []string {
+	return func(t *testing.T) []string { return []string{boto3(t), filepath.Join("clients", program)} }
 }
 
 // boto3 returns the Python that has it.
@@ -62,7 +92,7 @@ func boto3(t *testing.T) string {
 
 // node runs a program of clients/FOLDER with the modules that setup.sh has
 // installed for that folder.
-func node(folder, program string) func(t *testing.T) []string {
+func node(folder, program string, args ...string) func(t *testing.T) []string {
 	return func(t *testing.T) []string {
 		t.Helper()
 		binary := tool(t, "node")
@@ -92,7 +122,7 @@ func node(folder, program string) func(t *testing.T) []string {
 		if err := os.Symlink(modules, filepath.Join(dir, "node_modules")); err != nil {
 			t.Fatal(err)
 		}
-		return []string{binary, filepath.Join(dir, program)}
+		return append([]string{binary, filepath.Join(dir, program)}, args...)
 	}
 }
 
@@ -159,7 +189,7 @@ func (c sdk) run(t *testing.T, d *daemon, w *witness, env []string) (log string)
 	if err := json.Unmarshal(out, &result); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	t.Logf("%s %s", result.Client, result.Version)
+	c.known(t, result.Client, result.Version)
 	if after := d.credential(t, "app").AccessKeyId; after != want {
 		t.Fatalf("the key changed from %s to %s under the test", want, after)
 	}
@@ -170,6 +200,17 @@ func (c sdk) run(t *testing.T, d *daemon, w *witness, env []string) (log string)
 		t.Errorf("the client signed with the keys %q, hostrole serves %q", seen, want)
 	}
 	return log
+}
+
+var release = regexp.MustCompile(`^v?([0-9]+(?:\.[0-9]+)*)`)
+
+// known compares what a client calls itself with the matrix.
+func (c sdk) known(t *testing.T, name, version string) {
+	t.Helper()
+	t.Logf("%s %s", name, version)
+	if m := release.FindStringSubmatch(version); !c.local && (m == nil || m[1] != c.version) {
+		t.Errorf("%s has the version %q, the matrix says %q: it changes with packaging/docs/clients.md", c.name, version, c.version)
+	}
 }
 
 // settle waits until the log has what was asked before: a request is logged

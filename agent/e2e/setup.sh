@@ -4,7 +4,8 @@
 #
 #   agent/e2e/setup.sh             everything but the last; the first time about 5 minutes on two cores, later a second
 #   agent/e2e/setup.sh --quick     without MinIO, Ceph and npm
-#   agent/e2e/setup.sh --clients   also a Debian tree of clients, and Rust's SDK; 3 minutes more, and 2 GB
+#   agent/e2e/setup.sh --clients   also a Debian tree of clients, Rust's SDK, OpenTofu; 6 minutes more, and 2 GB
+#   agent/e2e/setup.sh --upstreams also Kubernetes' API server for agent/e2e/upstreams; 4 minutes more, and 3 GB
 #
 # Big things are kept by version in ${HOSTROLE_E2E_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/hostrole-e2e}.
 # As root, or with sudo that asks nothing, it installs packages; else it says
@@ -15,12 +16,13 @@ PATH=$PATH:/usr/sbin:/sbin # where an ordinary user's shell does not look
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cache=${HOSTROLE_E2E_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/hostrole-e2e}
 debian=bookworm # the release whose ceph the tests were written for
-quick='' clients=''
+quick='' clients='' upstreams=''
 case ${1:-} in
   "") ;;
   --quick) quick=1 ;;
   --clients) clients=1 ;;
-  *) sed -n '2,12s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
+  --upstreams) upstreams=--all ;;
+  *) sed -n '2,13s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
 esac
 
 left_out=()
@@ -48,8 +50,8 @@ if [ "$(id -u)" != 0 ]; then
 fi
 
 packages() {
-  local want=() pair pairs="wrk=wrk ip=iproute2 unshare=util-linux curl=curl python3=python3 aws=awscli xmlsec1=xmlsec1 systemd-nspawn=systemd-container" # command=package
-  [ -n "$quick" ] || pairs="$pairs node=nodejs npm=npm debootstrap=debootstrap"
+  local want=() pair pairs="wrk=wrk ip=iproute2 unshare=util-linux curl=curl python3=python3 aws=awscli xmlsec1=xmlsec1 /usr/sbin/logrotate=logrotate systemd-nspawn=systemd-container nft=nftables ping=iputils-ping lintian=lintian rpmlint=rpmlint rpm=rpm mandoc=mandoc groff=groff man=man-db podman=podman" # command=package
+  [ -n "$quick" ] || pairs="$pairs node=nodejs npm=npm debootstrap=debootstrap chromium=chromium chromedriver=chromium-driver"
   for pair in $pairs; do
     command -v "${pair%%=*}" >/dev/null || want+=("${pair#*=}")
   done
@@ -79,6 +81,27 @@ minio() {
   step "building MinIO $version, about two minutes" env CGO_ENABLED=0 nice -n 19 \
     go build -C "$here/minio" -p 2 -trimpath -tags kqueue -ldflags '-s -w' -o "$cache/minio-$version.part" github.com/minio/minio
   mv "$cache/minio-$version.part" "$cache/minio-$version"
+}
+
+# Of Prometheus only what checks rules: its package would start a server.
+promtool() {
+  [ ! -x "$cache/promtool" ] || return 0
+  if ! command -v apt-get >/dev/null; then skip "promtool: this is no Debian; put it on PATH by hand"; return 0; fi
+  rm -rf "$cache/promtool.part"
+  mkdir -p "$cache/promtool.part"
+  step "fetching promtool" sh -c 'cd "$1" && apt-get -q download prometheus && dpkg-deb --fsys-tarfile prometheus_*.deb | tar -xf - ./usr/bin/promtool' sh "$cache/promtool.part"
+  mv "$cache/promtool.part/usr/bin/promtool" "$cache/promtool"
+  rm -rf "$cache/promtool.part"
+}
+
+# OpenTofu is under the MPL: as MinIO.
+tofu() {
+  local version
+  version=$(cd "$here/tofu" && go list -m -f '{{.Version}}' github.com/opentofu/opentofu)
+  [ ! -x "$cache/tofu-$version" ] || return 0
+  step "building OpenTofu $version, about three minutes" env CGO_ENABLED=0 nice -n 19 \
+    go build -C "$here/tofu" -p 2 -trimpath -ldflags '-s -w' -o "$cache/tofu-$version.part" github.com/opentofu/opentofu/cmd/tofu
+  mv "$cache/tofu-$version.part" "$cache/tofu-$version"
 }
 
 # node_modules FOLDER installs what clients/FOLDER asks for. It is made anew
@@ -122,15 +145,19 @@ debian_tree() {
 
 mkdir -p "$cache"
 packages
+[ -n "$quick" ] || "$here/runtimes/setup.sh"
 if command -v go >/dev/null; then go_clients; else skip "the Go clients and MinIO: no go"; fi
 if [ -z "$quick" ]; then
   ! command -v go >/dev/null || minio
   node_modules node
+  promtool
   debian_tree ceph ceph-mon ceph-osd radosgw ceph-common
+  HOSTROLE_E2E_CACHE=$cache "$here/upstreams/setup.sh" $upstreams
 fi
 if [ -n "$clients" ]; then
   node_modules rust
   debian_tree clients awscli python3-boto3 cloud-init amazon-ec2-utils rclone s3cmd restic ruby-aws-sdk-s3 duplicity \
-    cloud-utils prometheus s3fs pgbackrest curl
+    cloud-utils prometheus s3fs pgbackrest curl amazon-ec2-net-utils
+  if command -v go >/dev/null; then tofu; else skip "OpenTofu: no go"; fi
 fi
 if [ ${#left_out[@]} != 0 ]; then say "ready, but for ${#left_out[@]} left out"; else say "ready: $cache"; fi

@@ -84,8 +84,11 @@ func identity(signed document.Signed) map[string]string {
 const (
 	ttlHeader   = "x-aws-ec2-metadata-token-ttl-seconds"
 	tokenHeader = "x-aws-ec2-metadata-token" // #nosec G101 -- a name
-	tokenPath   = "/latest/api/token"        // #nosec G101 -- a path
 )
+
+// TokenPath is where session tokens are put for, and the one path that takes a
+// PUT.
+const TokenPath = "/latest/api/token" // #nosec G101 -- a path
 
 var (
 	tokenMethods = []imds.Field{{Name: "Allow", Value: "OPTIONS, PUT"}}
@@ -96,7 +99,7 @@ var (
 // path, the token, the method, the path.
 func (h *Handler) Serve(ctx context.Context, r *imds.Request) imds.Response {
 	switch {
-	case r.Path == tokenPath:
+	case r.Path == TokenPath:
 		return h.tokenResponse(r)
 	case r.Method == "PUT":
 		return imds.Empty(403)

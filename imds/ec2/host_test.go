@@ -77,64 +77,13 @@ var (
 // keyOf is one session a role.
 func keyOf(role string, _ caller.Caller) (credential.Key, error) { return credential.NewKey(role), nil }
 
-// example is AWS's own example of a credential.
-func example(from time.Time, life time.Duration) credential.Credential {
-	return credential.Credential{
-		AccessKeyID: "AKIAIOSFODNN7EXAMPLE",
-		SecretKey:   credential.NewSecret("wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"),
-		Token:       credential.NewSecret("FwoGZXIvYXdzEXAMPLETOKEN=="),
-		Issued:      from, Expires: from.Add(life),
-	}
-}
-
-// endless never expires: static keys of a test, MinIO without STS.
-var endless = func() credential.Credential {
-	c := example(issued, 0)
-	c.Token, c.Expires = credential.Secret{}, time.Time{}
-	return c
-}()
-
-// credentials is what rotation looks like from here: get is asked at once and
-// whenever news come, as long as it says that there is nothing yet.
-type credentials struct {
-	get func() (credential.Credential, error)
-
-	mu   sync.Mutex
-	news chan struct{} // guarded by mu; closed and replaced by publish
-}
-
-func newCredentials(get func() (credential.Credential, error)) *credentials {
-	return &credentials{get: get, news: make(chan struct{})}
-}
-
-func (c *credentials) publish(get func() (credential.Credential, error)) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.get = get
-	close(c.news)
-	c.news = make(chan struct{})
-}
-
-func (c *credentials) Credential(ctx context.Context, _ credential.Key) (credential.Credential, error) {
-	for {
-		c.mu.Lock()
-		get, news := c.get, c.news
-		c.mu.Unlock()
-		got, err := get()
-		if err == nil || errors.Is(err, gate.ErrRefused) {
-			return got, err
-		}
-		select {
-		case <-news:
-		case <-ctx.Done():
-			return credential.Credential{}, err
-		}
-	}
-}
-
-func always(c credential.Credential) func() (credential.Credential, error) {
-	return func() (credential.Credential, error) { return c, nil }
-}
+var (
+	example        = imdstest.Example
+	endless        = imdstest.Endless(issued)
+	newCredentials = imdstest.NewCredentials
+	always         = imdstest.Always
+	never          = imdstest.Never
+)
 
 // expired has a credential, and does not give it away.
 func expired() (credential.Credential, error) {
@@ -143,10 +92,6 @@ func expired() (credential.Credential, error) {
 		return credential.Credential{}, gate.ErrNotReady
 	}
 	return c, nil
-}
-
-func never(err error) func() (credential.Credential, error) {
-	return func() (credential.Credential, error) { return credential.Credential{}, err }
 }
 
 // A setting is one state of the host.
@@ -158,7 +103,7 @@ type setting struct {
 	bare        bool     // no user data
 	signed      bool     // a site key
 	gzip        bool     // user data that is compressed
-	credentials *credentials
+	credentials *imdstest.Credentials
 	network     func() map[string]string // nil is always network
 	now         func() time.Time         // nil is always started
 	boot        func() time.Duration     // nil stands still
@@ -230,7 +175,7 @@ func (s setting) server() *imds.Server {
 	}
 	return imds.New(imds.Options{
 		Name: "host", Server: ec2.Server, Handler: s.handler(), Identifier: s.who, HopLimit: 1, Now: s.clock(), Observe: s.observe,
-		Guard: imds.NewGuard([]netip.AddrPort{netip.MustParseAddrPort(address)}, !s.lax),
+		Guard: imds.NewGuard([]netip.AddrPort{netip.MustParseAddrPort(address)}, !s.lax).EmptyChunks(ec2.TokenPath),
 	})
 }
 

@@ -95,7 +95,7 @@ func TestHold(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s.tokens, s.credentials = ec2.Optional, newCredentials(s.credentials.get)
+				s.tokens, s.credentials = ec2.Optional, s.credentials.Again()
 				c := bubble(t, s)
 				begin := time.Now()
 				a := get(t, c, "", appPath)
@@ -124,7 +124,7 @@ func TestRecoveryDuringTheHold(t *testing.T) {
 		creds := newCredentials(never(gate.ErrNotReady))
 		c := bubble(t, setting{tokens: ec2.Optional, credentials: creds})
 		begin := time.Now()
-		time.AfterFunc(250*time.Millisecond, func() { creds.publish(always(example(time.Now(), time.Hour))) })
+		time.AfterFunc(250*time.Millisecond, func() { creds.Publish(always(example(time.Now(), time.Hour))) })
 		a := get(t, c, "", appPath)
 		if took := time.Since(begin); a.Status != 200 || took != 250*time.Millisecond {
 			t.Errorf("status %d after %v, want 200 after 250ms", a.Status, took)
@@ -234,7 +234,7 @@ func TestRotation(t *testing.T) {
 		c := bubble(t, setting{tokens: ec2.Optional, credentials: creds})
 		first := parse(t, get(t, c, "", appPath).Body)
 		time.Sleep(30 * time.Minute)
-		creds.publish(always(example(time.Now(), time.Hour)))
+		creds.Publish(always(example(time.Now(), time.Hour)))
 		second := parse(t, get(t, c, "", appPath).Body)
 		if second.LastUpdated <= first.LastUpdated || second.Expiration <= first.Expiration {
 			t.Errorf("%+v was followed by %+v", first, second)
@@ -250,7 +250,7 @@ func TestManyReaders(t *testing.T) {
 		creds := newCredentials(never(gate.ErrNotReady))
 		c := bubble(t, setting{tokens: ec2.Optional, credentials: creds})
 		begin := time.Now()
-		time.AfterFunc(100*time.Millisecond, func() { creds.publish(always(example(time.Now(), time.Hour))) })
+		time.AfterFunc(100*time.Millisecond, func() { creds.Publish(always(example(time.Now(), time.Hour))) })
 		var all sync.WaitGroup
 		for i := range 200 {
 			all.Go(func() {

@@ -50,7 +50,7 @@ func TestRecoveryDuringTheHold(t *testing.T) {
 		creds := newCredentials(never(gate.ErrNotReady))
 		c := client(serve(t, setting{roles: []string{"app"}, credentials: creds}))
 		begin := time.Now()
-		time.AfterFunc(250*time.Millisecond, func() { creds.publish(always(example(time.Now(), time.Hour))) })
+		time.AfterFunc(250*time.Millisecond, func() { creds.Publish(always(example(time.Now(), time.Hour))) })
 		a := get(t, c, appPath)
 		if took := time.Since(begin); a.Status != 200 || took != 250*time.Millisecond {
 			t.Errorf("status %d after %v, want 200 after 250ms", a.Status, took)

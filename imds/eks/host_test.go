@@ -38,74 +38,42 @@ var (
 // keyOf is one session a role.
 func keyOf(role string, _ caller.Caller) (credential.Key, error) { return credential.NewKey(role), nil }
 
-// example is AWS's own example of a credential.
+// example is AWS's own example of a credential, and whose it is.
 func example(from time.Time, life time.Duration) credential.Credential {
-	return credential.Credential{
-		AccessKeyID: "AKIAIOSFODNN7EXAMPLE",
-		SecretKey:   credential.NewSecret("wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"),
-		Token:       credential.NewSecret("FwoGZXIvYXdzEXAMPLETOKEN=="),
-		AccountID:   "111122223333",
-		RoleARN:     "arn:aws:iam::111122223333:role/app-role",
-		Issued:      from, Expires: from.Add(life),
-	}
+	c := imdstest.Example(from, life)
+	c.AccountID, c.RoleARN = "111122223333", "arn:aws:iam::111122223333:role/app-role"
+	return c
 }
 
 // endless never expires, and says nothing of its account.
-var endless = func() credential.Credential {
-	c := example(issued, 0)
-	c.Token, c.Expires, c.AccountID, c.RoleARN = credential.Secret{}, time.Time{}, "", ""
-	return c
-}()
+var endless = imdstest.Endless(issued)
 
-// credentials is what rotation looks like from here: get is asked at once and
-// whenever news come, as long as it says that there is nothing yet.
-type credentials struct {
-	mu   sync.Mutex
-	get  func() (credential.Credential, error) // guarded by mu
-	news chan struct{}                         // guarded by mu; closed and replaced by publish
-}
+var (
+	newCredentials = imdstest.NewCredentials
+	always         = imdstest.Always
+	never          = imdstest.Never
+)
 
-func newCredentials(get func() (credential.Credential, error)) *credentials {
-	return &credentials{get: get, news: make(chan struct{})}
-}
-
-func (c *credentials) publish(get func() (credential.Credential, error)) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.get = get
-	close(c.news)
-	c.news = make(chan struct{})
-}
-
-func (c *credentials) Credential(ctx context.Context, _ credential.Key) (credential.Credential, error) {
-	for {
-		c.mu.Lock()
-		get, news := c.get, c.news
-		c.mu.Unlock()
-		got, err := get()
-		if err == nil || errors.Is(err, gate.ErrRefused) {
-			return got, err
+// issuedFor puts the role and the account of key where an upstream names some.
+func issuedFor(c credential.Credential, key credential.Key) credential.Credential {
+	for _, r := range roles {
+		if k, _ := keyOf(r.ID, caller.Caller{}); k != key || r.ARN == "" {
+			continue
 		}
-		select {
-		case <-news:
-		case <-ctx.Done():
-			return credential.Credential{}, err
+		if c.RoleARN == roles[0].ARN {
+			c.RoleARN = r.ARN
+		}
+		if c.AccountID == "111122223333" {
+			c.AccountID = strings.Split(r.ARN, ":")[4]
 		}
 	}
-}
-
-func always(c credential.Credential) func() (credential.Credential, error) {
-	return func() (credential.Credential, error) { return c, nil }
-}
-
-func never(err error) func() (credential.Credential, error) {
-	return func() (credential.Credential, error) { return credential.Credential{}, err }
+	return c
 }
 
 // A setting is one state of the host.
 type setting struct {
 	roles       map[string][]string // by namespace and service account
-	credentials *credentials
+	credentials *imdstest.Credentials
 	keys        func(context.Context) (jose.JSONWebKeySet, error) // nil has those of the issuer
 	now         func() time.Time                                  // nil is always started
 	record      func(gate.Event) error
@@ -116,6 +84,7 @@ func (s setting) handler() *eks.Handler {
 	if s.credentials == nil {
 		s.credentials = newCredentials(always(example(issued, 6*time.Hour)))
 	}
+	s.credentials.For = issuedFor
 	if s.record == nil {
 		s.record = func(gate.Event) error { return nil }
 	}

@@ -37,7 +37,7 @@ func TestHold(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				if c.setting.credentials != nil { // its channel is of this bubble
-					c.setting.credentials = newCredentials(c.setting.credentials.get)
+					c.setting.credentials = c.setting.credentials.Again()
 				}
 				cl := client(serve(t, c.setting))
 				begin := time.Now()
@@ -79,7 +79,7 @@ func TestRecoveryDuringTheHold(t *testing.T) {
 		creds := newCredentials(never(gate.ErrNotReady))
 		c := client(serve(t, setting{roles: cart, credentials: creds}))
 		begin := time.Now()
-		time.AfterFunc(250*time.Millisecond, func() { creds.publish(always(example(time.Now(), time.Hour))) })
+		time.AfterFunc(250*time.Millisecond, func() { creds.Publish(always(example(time.Now(), time.Hour))) })
 		a := get(t, c, specimens()["T"])
 		if took := time.Since(begin); a.Status != 200 || took != 250*time.Millisecond {
 			t.Errorf("status %d after %v, want 200 after 250ms", a.Status, took)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 	"github.com/hostrole/hostrole/imds/eks"
+	"github.com/hostrole/hostrole/imds/imdstest"
 )
 
 func at(offset time.Duration) func() time.Time {
@@ -122,9 +123,9 @@ func TestKeysAreTheIssuers(t *testing.T) {
 	t.Parallel()
 	ring := keyring()
 	claims := said(nil)
-	relabel := func(key pair, id string) string { key.id = id; return sign(key, claims) }
+	relabel := func(key imdstest.Pair, id string) string { key.ID = id; return sign(key, claims) }
 	symmetric := func() string {
-		der := ring["rsa"].public()
+		der := ring["rsa"].Public()
 		opts := (&jose.SignerOptions{}).WithHeader("kid", "rsa")
 		text, _ := der.MarshalJSON()
 		signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.HS256, Key: text}, opts)
@@ -136,7 +137,7 @@ func TestKeysAreTheIssuers(t *testing.T) {
 		return token
 	}
 	embedded := func() string {
-		signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: ring["next"].private}, (&jose.SignerOptions{EmbedJWK: true}).WithHeader("kid", "es256"))
+		signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: ring["next"].Private}, (&jose.SignerOptions{EmbedJWK: true}).WithHeader("kid", "es256"))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -43,6 +43,7 @@
 //	body !~ REGEXP
 //	length == 339                 of the body; of a HEAD, what it announces
 //	no answer                     not a byte before the connection is closed
+//	continued                     before the answer came a 100; else none may
 //	keep NAME                     the body is {{NAME}} from here on
 //
 // In a body, each line begins with "| " (a bare "|" is an empty line) and ends
@@ -83,11 +84,16 @@ type Answer struct {
 	Reason string
 	Header []Field // in order
 	Body   []byte
+
+	Continued bool // a 100 came before it
 }
 
 // ErrNoAnswer is the failure of an exchange whose connection was closed in
-// good order before the first byte of an answer.
+// good order before the first byte of an answer; a 100 is none.
 var ErrNoAnswer = errors.New("the connection was closed without an answer")
+
+// goOn is no answer yet.
+var goOn = []byte("HTTP/1.1 100 Continue\r\n\r\n")
 
 // answerLimit bounds what is read of one answer.
 const answerLimit = 4 << 20
@@ -107,15 +113,16 @@ func Exchange(ctx context.Context, conn net.Conn, raw string) (Answer, error) {
 	switch {
 	case err != nil:
 		return Answer{}, fmt.Errorf("reading an answer, after %d bytes of it: %w", len(got), errors.Join(err, sending))
-	case len(got) == 0:
+	case len(got) == 0, bytes.Equal(got, goOn):
 		return Answer{}, ErrNoAnswer
 	}
 	return ParseAnswer(got)
 }
 
 // ParseAnswer takes an answer apart, strictly. What follows the empty line is
-// the body.
+// the body. A 100 may come first.
 func ParseAnswer(b []byte) (Answer, error) {
+	b, continued := bytes.CutPrefix(b, goOn)
 	head, body, ok := bytes.Cut(b, []byte("\r\n\r\n"))
 	if !ok {
 		return Answer{}, fmt.Errorf("the answer has no end of its head: %.200q", b)
@@ -127,7 +134,7 @@ func ParseAnswer(b []byte) (Answer, error) {
 	if err != nil || proto != "HTTP/1.1" || len(code) != 3 || reason == "" {
 		return Answer{}, fmt.Errorf("%q is no status line", lines[0])
 	}
-	a := Answer{Status: status, Reason: reason, Body: body}
+	a := Answer{Status: status, Reason: reason, Body: body, Continued: continued}
 	for _, line := range lines[1:] {
 		name, value, ok := strings.Cut(line, ": ")
 		if !ok || name == "" || strings.ContainsAny(line, "\r\n") || strings.ContainsAny(name, " \t:") {

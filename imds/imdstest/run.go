@@ -88,6 +88,9 @@ func (c Case) run(ctx context.Context, s step, target Target, kept map[string]st
 	if err := check(a, strings.HasPrefix(raw.String(), "HEAD ")); err != nil {
 		errs = append(errs, fail(s.line, err))
 	}
+	if said := slices.ContainsFunc(s.expect, func(e expectation) bool { return e.kind == "continued" }); said != a.Continued {
+		errs = append(errs, fail(s.line, fmt.Errorf("a 100 came before the answer: %v, want %v", a.Continued, said)))
+	}
 	for _, e := range s.expect {
 		if err := e.check(a); err != nil {
 			errs = append(errs, fail(e.line, err))
@@ -125,6 +128,8 @@ func (e expectation) check(a Answer) error {
 	switch e.kind {
 	case "no answer":
 		return fmt.Errorf("the answer is %d, want none", a.Status)
+	case "continued": // looked at for all exchanges
+		return nil
 	case "status":
 		return equal("status", strconv.Itoa(a.Status), e.want)
 	case "length":
@@ -189,8 +194,8 @@ func (c Case) Spoiled() []Case {
 
 func (e expectation) spoil() expectation {
 	switch {
-	case e.kind == "no answer":
-		e.kind, e.op, e.want = "status", "==", "200"
+	case e.kind == "no answer", e.kind == "continued":
+		e.kind, e.op, e.want = "status", "==", "299"
 	case e.op == "absent":
 		e.name = "Server"
 	case e.op == "~":

@@ -41,7 +41,7 @@ type piece struct {
 type expectation struct {
 	file string
 	line int
-	kind string // "status", "header", "headers", "body", "length", "no answer"
+	kind string // "status", "header", "headers", "body", "length", "no answer", "continued"
 	name string // of the header
 	op   string // "==", "~", "!~", "absent"
 	want string
@@ -218,7 +218,7 @@ func (p *parser) expect(s *step, line, word, rest string) error {
 	e.op, e.want = op, want
 	block := false
 	switch {
-	case line == "no answer":
+	case line == "no answer", line == "continued":
 		e.kind, e.op, e.want = line, "", ""
 	case (word == "status" || word == "length") && op == "==":
 		if _, err := strconv.ParseUint(want, 10, 31); err != nil {

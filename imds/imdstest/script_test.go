@@ -47,6 +47,11 @@ func (e *echo) Dial(ctx context.Context, state string) (net.Conn, error) {
 		}
 		switch state {
 		case "mute":
+		case "told":
+			_, _ = io.WriteString(server, "HTTP/1.1 100 Continue\r\n\r\n")
+			_, _ = fmt.Fprintf(server, answered, state, 1, "x")
+		case "left":
+			_, _ = io.WriteString(server, "HTTP/1.1 100 Continue\r\n\r\n")
 		case "broken":
 			_, _ = io.WriteString(server, "HTTP/1.1 200 OK\r\n\r\n")
 		case "lines":
@@ -156,6 +161,10 @@ func TestScriptReportsWhatHappens(t *testing.T) {
 	for _, c := range []struct{ state, send, expect, want string }{
 		{"mute", "x", "no answer", ""},
 		{"mute", "x", "status == 200", "x.http:3: the connection was closed without an answer"},
+		{"told", "x", "continued\nstatus == 200", ""},
+		{"told", "x", "status == 200", "x.http:3: a 100 came before the answer: true, want false"},
+		{"echo", "x", "continued\nstatus == 200", "x.http:3: a 100 came before the answer: false, want true"},
+		{"left", "x", "no answer", ""},
 		{"echo", "x", "no answer", "x.http:5: the answer is 200, want none"},
 		{"echo", "x", "status == 201", `x.http:5: status is "200", want "201"`},
 		{"echo", "x", "status == 200\nheader X-None == 1", "x.http:6: header X-None is there 0 times, want once"},
@@ -201,8 +210,9 @@ status == 200
 		t.Fatal(err)
 	}
 	spoiled := append(c.Spoiled(), parseOne(t, "case 1 x\nstate mute\n> x\n>\nno answer\n").Spoiled()...)
-	if len(spoiled) != 11 {
-		t.Errorf("%d spoiled cases, want one for each of 11 expectations", len(spoiled))
+	spoiled = append(spoiled, parseOne(t, "case 1 x\nstate told\n> x\n>\ncontinued\nstatus == 200\n").Spoiled()...)
+	if len(spoiled) != 13 {
+		t.Errorf("%d spoiled cases, want one for each of 13 expectations", len(spoiled))
 	}
 	for _, bad := range spoiled {
 		if bad.Run(t.Context(), &echo{}) == nil {

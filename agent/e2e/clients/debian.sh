@@ -21,7 +21,7 @@ if [ "$1" != inside ]; then
   mkdir "$root/dev/shm"
   hostname client
   mkdir "$root/clients"
-  cp -r "$here"/*.sh "$here"/*.py "$here/cloud-init" "$root/clients/"
+  cp -r "$here"/*.sh "$here"/*.py "$here"/*.rb "$here/cloud-init" "$root/clients/"
   exec chroot "$root" env -i HOME=/tmp PATH=/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 TERM=dumb \
     AWS_REGION=us-east-1 AWS_DEFAULT_REGION=us-east-1 bash /clients/debian.sh inside "$@"
 fi
@@ -51,6 +51,10 @@ case $client in
       print s3.get_object(bucket: bucket, key: "ruby").body.read' "$endpoint" "$bucket" "$body" >got
     same "$(cat got)"
     say ruby-aws-sdk-core >&3 ;;
+  boto3-loop)
+    exec python3 /clients/boto3_loop.py "$endpoint" "$bucket" >&3 ;;
+  ruby-loop)
+    exec ruby /clients/loop.rb "$endpoint" "$bucket" >&3 ;;
   rclone)
     export RCLONE_CONFIG=/dev/null RCLONE_S3_PROVIDER=Minio RCLONE_S3_ENV_AUTH=true RCLONE_S3_ENDPOINT=$endpoint
     rclone rcat ":s3:$bucket/rclone" <body
@@ -74,9 +78,11 @@ case $client in
     s3 restore "boto3+s3://$bucket/duplicity" to
     same "$(cat to/body)"
     say duplicity >&3 ;;
-  s3fs)
+  s3fs | s3fs-auto)
+    role=app
+    [ "$client" = s3fs ] || role=auto
     mkdir mnt
-    s3fs "$bucket" mnt -f -o "iam_role=app,url=$endpoint,use_path_request_style" &
+    s3fs "$bucket" mnt -f -o "iam_role=$role,url=$endpoint,use_path_request_style" &
     fs=$!
     for _ in $(seq 100); do ! mountpoint -q mnt || break; kill -0 $fs; sleep .1; done
     cp body mnt/s3fs
@@ -84,6 +90,23 @@ case $client in
     umount mnt
     wait $fs
     say s3fs >&3 ;;
+  s3fs-loop) # an object read at each line
+    mkdir mnt
+    say s3fs >&3
+    while read -r _; do
+      if ! mountpoint -q mnt; then
+        s3fs "$bucket" mnt -f -o "iam_role=app,url=$endpoint,use_path_request_style,max_stat_cache_size=0,retries=1" &
+        for _ in $(seq 100); do ! mountpoint -q mnt || break; sleep .1; done
+      fi
+      error=$(cat mnt/seed 2>&1 >read | tail -1 | tr -d '"')
+      [ -n "$error" ] || [ "$(cat read)" = seed ] || error="read $(cat read)"
+      printf '{"error":"%s"}\n' "$error" >&3
+    done
+    umount mnt ;;
+  awscli-region)
+    unset AWS_REGION AWS_DEFAULT_REGION
+    region=$(aws configure list | awk '$1 == "region" {print $2}')
+    printf '{"client":"awscli","version":"%s","region":"%s"}\n' "$(dpkg-query -W -f '${Version}' awscli)" "$region" >&3 ;;
   prometheus)
     cat >p.yml <<C
 scrape_configs:
@@ -105,7 +128,25 @@ C
   ec2-metadata)
     ec2-metadata --instance-id | grep -E '^instance-id: i-[0-9a-f]{17}$'
     ec2-metadata --availability-zone | grep '^placement: us-east-1'
+    # All that it knows: no line says that something is not there but of what no
+    # host has.
+    ec2-metadata >all 2>errors
+    cat all errors
+    [ ! -s errors ]
+    if grep -iE 'error|<|fail|unauthorized' all; then exit 1; fi
+    [ "$(grep 'not available' all | cut -d: -f1 | sort | xargs)" = "ancestor-ami-ids kernel-id not available product-codes ramdisk-id user-data" ]
     say amazon-ec2-utils >&3 ;;
+  ec2-net-utils)
+    # What udev starts for an interface, as it is. networkd and the journal are
+    # not here, and it only tells them.
+    nic=uplink
+    mkdir -p "/sys/class/net/$nic"
+    ip -o link show "$nic" | sed -nE 's,.*link/ether ([0-9a-f:]+).*,\1,p' >"/sys/class/net/$nic/address"
+    for told in /lib/systemd/systemd-networkd-wait-online /usr/bin/networkctl /usr/bin/logger; do printf '#!/bin/sh\n' >"$told"; done
+    setup-policy-routes "$nic" start
+    grep -x 'Address=10.0.0.2/32' "/run/systemd/network/70-$nic.network.d/ec2net_alias.conf"
+    ip link show "$nic" | grep 'altname device-number-0'
+    say amazon-ec2-net-utils >&3 ;;
   ec2metadata)
     ec2metadata --instance-id | grep -E '^i-[0-9a-f]{17}$'
     ec2metadata --availability-zone | grep us-east-1
@@ -122,6 +163,9 @@ C
     [ "$(cloud-init query instance_id)" = "$id" ]
     [ "$(cloud-init query region)" = us-east-1 ]
     [ "$(cloud-id)" = aws ]
+    for fact in cloud_name=aws platform=ec2 'subplatform=metadata (http://169.254.169.254:80)' availability_zone=us-east-1a; do
+      [ "$(cloud-init query "${fact%%=*}")" = "${fact#*=}" ]
+    done
     [ "$(hostname)" = client ]
     say cloud-init >&3 ;;
   cloud-init-elsewhere)

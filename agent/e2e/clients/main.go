@@ -4,6 +4,7 @@
 //	clients creds  v1|v2|minio                                          which key did the chain find
 //	clients s3     v1|v2|minio ENDPOINT BUCKET                          the same, and an object put and read back
 //	clients steady v1|v2|minio ENDPOINT BUCKET --rotations N --limit D  S3 without a pause over N changes of the key
+//	clients loop   v1|v2|minio ENDPOINT BUCKET                          an object read at each line of the standard input
 //	clients region v1|v2                                                where does the SDK think that it runs
 //
 // v1 is aws-sdk-go, v2 is aws-sdk-go-v2, minio is minio-go. Each prints one line of JSON, which
@@ -27,7 +28,7 @@ import (
 	"time"
 )
 
-const usage = "usage: clients creds|s3|steady|region v1|v2|minio [ENDPOINT BUCKET] [--rotations N] [--limit D]"
+const usage = "usage: clients creds|s3|steady|loop|region v1|v2|minio [ENDPOINT BUCKET] [--rotations N] [--limit D]"
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -88,6 +89,8 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		return json.NewEncoder(out).Encode(map[string]string{
 			"client": c.name(), "version": version(c.name()), "accessKeyId": keys.id,
 		})
+	case "loop":
+		return loop(ctx, c, bucket, os.Stdin, out)
 	case "steady":
 		sum, err := steady(ctx, c, bucket, *rotations, *limit)
 		sum.Client, sum.Version = c.name(), version(c.name())

@@ -3,6 +3,7 @@
 Where it does not know the host for EC2, it asks without a token.
 """
 
+import pathlib
 import sys
 
 from cloudinit import helpers
@@ -17,4 +18,22 @@ if sys.argv[1] == "AWS":  # elsewhere it does not ask for the document
     identity = found["dynamic"]["instance-identity"]["document"]
     if (tree["instance-id"], tree["placement"]["region"]) != (identity["instanceId"], identity["region"]):
         raise SystemExit("the tree and the identity document are of two instances")
+
+
+def keys(tree, at=""):
+    """The paths of what was crawled. Documents are leaves."""
+    for name, value in tree.items():
+        path = at + name.replace(mac, "MAC")
+        if isinstance(value, dict) and path != "iam/info":
+            yield from keys(value, path + "/")
+        else:
+            yield path
+
+
+mac = tree["mac"]
+got = set(keys(tree))
+text = pathlib.Path(__file__).with_name("ec2-keys.txt").read_text()
+want = {line for line in text.splitlines() if not line.startswith("#")}
+if got != want:
+    raise SystemExit(f"an instance of EC2 has {sorted(want - got)}, which this has not, and has not {sorted(got - want)}")
 print(tree["instance-id"])
