@@ -66,6 +66,15 @@ type Caller struct {
 	// "user@1000.service/4f2b…".
 	Container string
 	Runtime   string // that made Container: "docker"; "" when that cannot be told
+	// What follows is the runtime's word on Container, where it was asked and
+	// answered. It is not the kernel's: whoever may give the runtime orders
+	// says what it is.
+	ContainerName  string            // "web"; of one that is inside of another, after the same words as in Container
+	Image          string            // by the name that the container was made from: "registry.example.com/web:7"
+	ImageDigest    string            // of its contents: "sha256:…"
+	Labels         map[string]string // of the container; not changed after identification
+	Namespace      string            // of the Kubernetes pod that the container is of
+	ServiceAccount string            // of that pod
 	// Pod is the namespace and the service account of a verified token, with a
 	// slash between them: "shop/api".
 	Pod string
@@ -74,6 +83,29 @@ type Caller struct {
 // Known reports whether the kernel said whose socket it is, or a token was
 // verified.
 func (c Caller) Known() bool { _, known := c.UID.Get(); return known || c.Pod != "" }
+
+// Facts are the names that [Caller.Fact] knows, for those who name a session
+// after its caller.
+func Facts() []string { return []string{"unit", "user", "uid", "container"} }
+
+// Fact returns the fact of that name; "" for one that is not known. Of a caller
+// whose uid the kernel did not say, none is.
+func (c Caller) Fact(name string) string {
+	if _, known := c.UID.Get(); !known {
+		return ""
+	}
+	switch name {
+	case "unit":
+		return c.Unit
+	case "user":
+		return c.User
+	case "uid":
+		return c.UID.String()
+	case "container":
+		return c.Container
+	}
+	return ""
+}
 
 // String describes c for a log line.
 func (c Caller) String() string {

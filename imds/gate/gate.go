@@ -27,6 +27,9 @@ var (
 	ErrRefused = errors.New("the upstream refuses this role")
 	// ErrUnauthorized matches a refusal for want of rights; it matches ErrRefused as well.
 	ErrUnauthorized = fmt.Errorf("%w: not authorized", ErrRefused)
+	// ErrRejected matches a denial of a request that never came as far as a rule; it
+	// goes with ErrDenied.
+	ErrRejected = errors.New("the request did not show what this listener asks for")
 	// ErrNotReady matches a role that has no live credential and may soon have one.
 	ErrNotReady = errors.New("the role has no live credential yet")
 )
@@ -35,7 +38,16 @@ var (
 type Verdict struct {
 	Rule      string   // that decided; "" when none matched
 	Roles     []string // ids; the caller's own first; none means denied
+	Missing   string   // why there is none although a rule decided: a fact that its session is named after
 	Rehearsed []string // audit-only rules that would have decided
+}
+
+// denied is ErrDenied, and why.
+func (v Verdict) denied() error {
+	if v.Missing == "" {
+		return ErrDenied
+	}
+	return fmt.Errorf("%w: its session is named after the caller's %s, which is not known", ErrDenied, v.Missing)
 }
 
 // A Role is what a caller may know of a role.
@@ -57,17 +69,20 @@ type Event struct {
 	Endpoint   string // protocol that asked
 	Caller     caller.Caller
 	Verdict    Verdict
-	Role       string // name asked for; "" when the caller's own was
-	Credential string // its ID; "" when none was given
-	RequestID  string // of the upstream's answer that it came in; "" when it gave none
-	Err        error  // nil when one was
+	Role       string         // name asked for; "" when the caller's own was
+	Key        credential.Key // of the session; zero when it did not come to one
+	Credential string         // its ID; "" when none was given
+	RequestID  string         // of the upstream's answer that it came in; "" when it gave none
+	Err        error          // nil when one was
 }
 
 // Options are a Gate's parts. All are required.
 type Options struct {
-	Policy      func(caller.Caller) Verdict
-	Roles       []Role
-	Keys        func(role string, who caller.Caller) (credential.Key, error) // by id
+	Policy func(caller.Caller) Verdict
+	Roles  []Role
+	// Keys finds the key of a role, by its id, for a caller. Its errors match
+	// ErrRefused, or count as ErrNotReady.
+	Keys        func(role string, who caller.Caller) (credential.Key, error)
 	Credentials Credentials
 	// Record is told each decision before its credential leaves; an error
 	// keeps the credential back.
@@ -94,7 +109,7 @@ func New(o Options) *Gate {
 func (g *Gate) Own(endpoint string, who caller.Caller) (Role, bool) {
 	v := g.o.Policy(who)
 	if len(v.Roles) == 0 {
-		_ = g.o.Record(Event{Endpoint: endpoint, Caller: who, Verdict: v, Err: ErrDenied})
+		_ = g.o.Record(Event{Endpoint: endpoint, Caller: who, Verdict: v, Err: v.denied()})
 		return Role{}, false
 	}
 	return g.byID[v.Roles[0]], true
@@ -107,7 +122,7 @@ func (g *Gate) HasRole(who caller.Caller) bool { return len(g.o.Policy(who).Role
 // may have it. Its errors match ErrDenied, ErrRefused or ErrNotReady.
 func (g *Gate) Credential(ctx context.Context, endpoint string, who caller.Caller, name string) (credential.Credential, error) {
 	ev := Event{Endpoint: endpoint, Caller: who, Verdict: g.o.Policy(who), Role: name}
-	c, err := g.find(ctx, ev)
+	c, err := g.find(ctx, &ev)
 	if err != nil {
 		ev.Err = err
 		_ = g.o.Record(ev)
@@ -120,14 +135,18 @@ func (g *Gate) Credential(ctx context.Context, endpoint string, who caller.Calle
 	return c, nil
 }
 
-func (g *Gate) find(ctx context.Context, ev Event) (credential.Credential, error) {
+func (g *Gate) find(ctx context.Context, ev *Event) (credential.Credential, error) {
 	i := slices.IndexFunc(ev.Verdict.Roles, func(id string) bool { return g.byID[id].Name == ev.Role })
 	if i < 0 {
-		return credential.Credential{}, ErrDenied
+		return credential.Credential{}, ev.Verdict.denied()
 	}
 	k, err := g.o.Keys(ev.Verdict.Roles[i], ev.Caller)
-	if err != nil {
+	switch {
+	case errors.Is(err, ErrRefused):
+		return credential.Credential{}, err
+	case err != nil:
 		return credential.Credential{}, fmt.Errorf("%w: %w", ErrNotReady, err)
 	}
+	ev.Key = k
 	return g.o.Credentials.Credential(ctx, k)
 }

@@ -125,6 +125,28 @@ func TestNoRoleIsRecorded(t *testing.T) {
 	}
 }
 
+// A caller for whom a rule decides, and who has not what the session is named
+// after, is denied as any other, and the record says why.
+func TestAMissingFactIsDenied(t *testing.T) {
+	t.Parallel()
+	p := parts{verdict: gate.Verdict{Rule: "rule 1", Missing: "unit"}}
+	g := p.gate()
+	if r, ok := g.Own("imds", app); ok || g.HasRole(app) {
+		t.Errorf("the caller has the role %v", r)
+	}
+	if c, err := g.Credential(t.Context(), "imds", app, "app-role"); !errors.Is(err, gate.ErrDenied) || c.Complete() {
+		t.Errorf("got %v, %v", c.ID(), err)
+	}
+	if len(p.events) != 2 {
+		t.Fatalf("%d records", len(p.events))
+	}
+	for _, e := range p.events {
+		if !errors.Is(e.Err, gate.ErrDenied) || !strings.Contains(e.Err.Error(), "the caller's unit, which is not known") {
+			t.Errorf("recorded %v", e.Err)
+		}
+	}
+}
+
 func TestHasRole(t *testing.T) {
 	t.Parallel()
 	for want, verdict := range map[bool]gate.Verdict{true: may("app", "second"), false: {Rule: "nobody", Rehearsed: []string{"try"}}} {
@@ -166,7 +188,7 @@ func TestCredential(t *testing.T) {
 		event := gate.Event{Endpoint: "imds", Caller: app, Verdict: p.verdict, Role: c.asked, Err: gate.ErrDenied}
 		did := []string{"policy for uid 1000 (app) on host", "record"}
 		if c.want != "" {
-			event.Err, event.Credential, event.RequestID = nil, credentialOf(c.want).ID(), "request of "+c.want
+			event.Err, event.Key, event.Credential, event.RequestID = nil, credential.NewKey(c.want), credentialOf(c.want).ID(), "request of "+c.want
 			did = []string{did[0], "key of " + c.want + " for uid 1000 (app) on host", "credential of " + c.want, "record"}
 		}
 		switch {
@@ -211,6 +233,7 @@ func TestFailures(t *testing.T) {
 		is, isNot           []error
 	}{
 		{"no key", detail, nil, []error{gate.ErrNotReady, detail}, []error{gate.ErrRefused, gate.ErrDenied}},
+		{"no key, because it is refused", fmt.Errorf("%w: %w", gate.ErrRefused, detail), nil, []error{gate.ErrRefused, detail}, []error{gate.ErrNotReady, gate.ErrUnauthorized, gate.ErrDenied}},
 		{"refused", nil, fmt.Errorf("%w: %w", gate.ErrRefused, detail), []error{gate.ErrRefused, detail}, []error{gate.ErrUnauthorized, gate.ErrNotReady, gate.ErrDenied}},
 		{"not authorized", nil, fmt.Errorf("%w: %w", gate.ErrUnauthorized, detail), []error{gate.ErrRefused, gate.ErrUnauthorized, detail}, []error{gate.ErrNotReady, gate.ErrDenied}},
 		{"not ready", nil, fmt.Errorf("%w: %w", gate.ErrNotReady, detail), []error{gate.ErrNotReady, detail}, []error{gate.ErrRefused, gate.ErrDenied}},
@@ -232,6 +255,9 @@ func TestFailures(t *testing.T) {
 				}
 			}
 			want := []gate.Event{{Endpoint: "imds", Caller: app, Verdict: p.verdict, Role: "app-role", Err: err}}
+			if c.noKey == nil {
+				want[0].Key = credential.NewKey("app")
+			}
 			if !reflect.DeepEqual(p.events, want) {
 				t.Errorf("%s: recorded %+v, want %+v", c.name, p.events, want)
 			}

@@ -24,7 +24,7 @@ func but(change func(*caller.Caller)) caller.Caller {
 
 // equal takes nil and empty lists for the same.
 func equal(a, b policy.Decision) bool {
-	return a.Rule == b.Rule && slices.Equal(a.Roles, b.Roles) && slices.Equal(a.Rehearsed, b.Rehearsed)
+	return a.Rule == b.Rule && a.Missing == b.Missing && slices.Equal(a.Roles, b.Roles) && slices.Equal(a.Rehearsed, b.Rehearsed)
 }
 
 func TestWhomARuleMatches(t *testing.T) {

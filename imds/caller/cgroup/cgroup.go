@@ -127,6 +127,26 @@ func (e *Enricher) find(ctx context.Context, id uint64) (Facts, error) {
 	return Facts{}, fmt.Errorf("%w: none has the id %d", ErrGone, id)
 }
 
+// Alive reports whether a cgroup that a caller was of is there still.
+func (e *Enricher) Alive(id uint64) bool {
+	p, is := e.lookup(id)
+	if !is {
+		return false
+	}
+	_, err := p.check(id)
+	return err == nil
+}
+
+// ID returns the id of the cgroup at a path from the root of the tree. Its
+// error matches ErrGone.
+func (e *Enricher) ID(path string) (uint64, error) {
+	id, err := idOf(filepath.Join(e.root, path))
+	if err != nil {
+		return 0, fmt.Errorf("%w: %w", ErrGone, err)
+	}
+	return id, nil
+}
+
 func (e *Enricher) lookup(id uint64) (p place, is bool) {
 	if known := e.known.Load(); known != nil {
 		p, is = (*known)[id]

@@ -127,6 +127,9 @@ func container(name, parent, top string) (id, runtime string) {
 		}
 		return name, ""
 	}
+	if top == "default" && parent == top && isMachine(name) { // containerd's namespace, where ids are what ctr was told
+		return name, Containerd
+	}
 	if top == "docker" && parent == "buildkit" && isMachine(name) {
 		return name, BuildKit
 	}

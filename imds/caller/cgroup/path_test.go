@@ -74,6 +74,9 @@ func TestParse(t *testing.T) {
 		{"rootless Podman's shared way into the network", user + "/user.slice/rootless-netns-1a2b.scope", of("user@1000.service", "user-1000.slice", "user@1000.service/rootless-netns-1a2b.scope", "podman")},
 		{"Podman that is no user's", "/system.slice/podman-4711.scope", of("podman-4711.scope", "system.slice")},
 		{"nerdctl", "/system.slice/nerdctl-" + a + ".scope", of("nerdctl-"+a+".scope", "system.slice", a, "containerd")},
+		{"ctr, with a name for an id", "/default/web", of("", "", "web", "containerd")},
+		{"what a container of ctr's has made", "/default/web/system.slice/app.service", of("", "", "web", "containerd")},
+		{"a folder that is only called as containerd's", "/system.slice/app.service/default/web", of("app.service", "system.slice")},
 		{"nerdctl with cgroupfs", "/default/" + a, of("", "", a, "")},
 
 		{"Kubernetes with containerd", pod + "/cri-containerd-" + a + ".scope", of("cri-containerd-"+a+".scope", pod[strings.LastIndexByte(pod, '/')+1:], a, "containerd")},

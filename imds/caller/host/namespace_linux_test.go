@@ -343,6 +343,11 @@ func play(part []string) error {
 		return l.Close()
 	case "hold": // descriptor 3
 		say("ok")
+	case "receive": // a descriptor, by a message over descriptor 3
+		if _, err := receive(3); err != nil {
+			return err
+		}
+		say("ok")
 	case "vanish": // TO: one connection after the other, each closed at once
 		to := netip.MustParseAddrPort(part[1])
 		fmt.Println("ok")

@@ -42,6 +42,12 @@ const (
 // refused is why the kernel gives no host with a bridge, or "".
 var refused string
 
+func init() {
+	if os.Getenv(roleEnv) == "container" {
+		runtime.LockOSThread() // the first thread of a process is the one whose namespaces /proc shows
+	}
+}
+
 func TestMain(m *testing.M) {
 	flag.Parse()
 	switch os.Getenv(roleEnv) {
@@ -356,6 +362,12 @@ func play(part []string) error {
 			_, err = net.Listen("tcp4", words[1])
 		case "close":
 			err = unix.Close(fd)
+		case "renew": // ends what it has, and is a new container with nothing
+			if fd >= 0 {
+				err = unix.Close(fd)
+				fd = -1
+			}
+			err = errors.Join(err, unix.Unshare(unix.CLONE_NEWNET))
 		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", in.Text(), err)

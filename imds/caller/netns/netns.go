@@ -58,12 +58,12 @@ func (e *Enricher) Enrich(ctx context.Context, c caller.Conn, who *caller.Caller
 	}
 	found, asked := 0, *who
 	reason := host.ErrNotFound
-	for _, s := range behind {
+	err = behind.enter(func() error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		got := *who
-		switch err := e.ask(s, c, &got); {
+		switch err := e.ask(c, &got); {
 		case err == nil:
 			found++
 			asked = got
@@ -72,31 +72,29 @@ func (e *Enricher) Enrich(ctx context.Context, c caller.Conn, who *caller.Caller
 		case errors.Is(err, host.ErrGone), errors.Is(err, host.ErrOther):
 			reason = err
 		case !errors.Is(err, host.ErrNotFound):
-			return fmt.Errorf("in a network namespace behind %s: %w", e.o.Device, err)
+			return err
 		}
-	}
-	switch found {
-	case 0:
-		return fmt.Errorf("in %d network namespaces behind %s: %w", len(behind), e.o.Device, reason)
-	case 1:
-		*who = asked
 		return nil
+	})
+	switch {
+	case err != nil:
+		return fmt.Errorf("in a network namespace behind %s: %w", e.o.Device, err)
+	case found == 0:
+		return fmt.Errorf("in %d network namespaces behind %s: %w", len(behind), e.o.Device, reason)
+	case found > 1:
+		return fmt.Errorf("asking who is behind %v: %w: %d of those behind %s", c.Remote, ErrAmbiguous, found, e.o.Device)
 	}
-	return fmt.Errorf("asking who is behind %v: %w: %d of those behind %s", c.Remote, ErrAmbiguous, found, e.o.Device)
+	*who = asked
+	return nil
 }
 
-func (e *Enricher) ask(s space, c caller.Conn, who *caller.Caller) error {
-	var inquiry *host.Inquiry
-	err := s.enter(func() (err error) {
-		inquiry, err = e.o.Host.Open()
-		return err
-	})
-	if inquiry != nil {
-		defer inquiry.Close()
-	}
+// ask asks in the network namespace of the calling thread.
+func (e *Enricher) ask(c caller.Conn, who *caller.Caller) error {
+	inquiry, err := e.o.Host.Open()
 	if err != nil {
 		return err
 	}
+	defer inquiry.Close()
 	return inquiry.Enrich(c, who)
 }
 

@@ -267,7 +267,7 @@ func TestProbe(t *testing.T) {
 // BenchmarkBridged is what the identity of a bridged caller costs, with so many
 // containers on the bridge.
 func BenchmarkBridged(b *testing.B) {
-	for _, n := range []int{1, 20} {
+	for _, n := range []int{1, 20, 100} {
 		b.Run(fmt.Sprintf("containers=%d", n), func(b *testing.B) {
 			e := newEnricher(b)
 			s := listen(b, metadataV4+":0")

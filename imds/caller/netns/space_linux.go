@@ -26,14 +26,18 @@ func (all spaces) close() {
 	}
 }
 
-// enter calls do on a thread that is in s, and is back before it returns. A
-// thread that cannot get back ends with its goroutine, and is used for nothing
-// else.
-func (s space) enter(do func() error) error {
+// enter calls do on a thread that is in each of them in turn, until it returns
+// an error, and is back before it returns. One thread for all of them: handing
+// over to another costs more than the question. A thread that cannot get back
+// ends with its goroutine, and is used for nothing else.
+func (all spaces) enter(do func() error) error {
+	if len(all) == 0 {
+		return nil
+	}
 	done := make(chan error)
 	go func() {
 		runtime.LockOSThread()
-		back, err := s.visit(do)
+		back, err := all.visit(do)
 		if back {
 			runtime.UnlockOSThread()
 		}
@@ -44,16 +48,21 @@ func (s space) enter(do func() error) error {
 
 // visit is enter, on a thread that belongs to the calling goroutine. It reports
 // whether the thread is where it was.
-func (s space) visit(do func() error) (back bool, err error) {
+func (all spaces) visit(do func() error) (back bool, err error) {
 	home, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return true, fmt.Errorf("opening this thread's network namespace: %w", err)
 	}
 	defer func() { _ = unix.Close(home) }()
-	if err := unix.Setns(s.fd, unix.CLONE_NEWNET); err != nil {
-		return true, fmt.Errorf("entering a network namespace: %w", err)
+	for _, s := range all {
+		if err = unix.Setns(s.fd, unix.CLONE_NEWNET); err != nil {
+			err = fmt.Errorf("entering a network namespace: %w", err)
+			break
+		}
+		if err = do(); err != nil {
+			break
+		}
 	}
-	err = do()
 	if err2 := unix.Setns(home, unix.CLONE_NEWNET); err2 != nil {
 		return false, fmt.Errorf("leaving a network namespace: %w", err2)
 	}
@@ -66,7 +75,12 @@ func (s space) visit(do func() error) (back bool, err error) {
 // The kernel numbers the namespaces that ours has links into. A namespace that
 // only says that it is behind the bridge has no such number.
 func candidates(device string) (spaces, error) {
-	behind, err := peers(device)
+	kernel, err := netlink.NewHandle(unix.NETLINK_ROUTE) // one socket for all questions
+	if err != nil {
+		return nil, fmt.Errorf("opening a socket for questions about links: %w", err)
+	}
+	defer kernel.Close()
+	behind, err := peers(kernel, device)
 	if err != nil || len(behind) == 0 {
 		return nil, err
 	}
@@ -99,7 +113,7 @@ func candidates(device string) (spaces, error) {
 			continue
 		}
 		// By the descriptor: the process may have become another one.
-		if number, err := netlink.GetNetNsIdByFd(fd); err == nil && behind[number] {
+		if number, err := kernel.GetNetNsIdByFd(fd); err == nil && behind[number] {
 			delete(behind, number)
 			all = append(all, space{fd})
 			continue
@@ -111,10 +125,10 @@ func candidates(device string) (spaces, error) {
 
 // peers are the numbers of the namespaces in which the links behind device have
 // their other ends.
-func peers(device string) (map[int]bool, error) {
-	links, err := netlink.LinkList()
+func peers(kernel *netlink.Handle, device string) (map[int]bool, error) {
+	links, err := kernel.LinkList()
 	for tries := 1; errors.Is(err, netlink.ErrDumpInterrupted) && tries < dumps; tries++ {
-		links, err = netlink.LinkList() // one came or went meanwhile
+		links, err = kernel.LinkList() // one came or went meanwhile
 	}
 	if err != nil {
 		return nil, fmt.Errorf("listing the links: %w", err)
@@ -160,7 +174,7 @@ func privileged() error {
 	if err != nil {
 		return fmt.Errorf("opening this process's network namespace: %w", err)
 	}
-	s := space{own}
-	defer spaces{s}.close()
+	s := spaces{{own}}
+	defer s.close()
 	return s.enter(func() error { return nil })
 }

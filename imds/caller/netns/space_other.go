@@ -4,13 +4,11 @@ package netns
 
 import "errors"
 
-type space struct{}
-
-type spaces []space
+type spaces []struct{}
 
 func (spaces) close() {}
 
-func (space) enter(func() error) error { return errors.ErrUnsupported }
+func (spaces) enter(func() error) error { return errors.ErrUnsupported }
 
 func candidates(string) (spaces, error) { return nil, errors.ErrUnsupported }
 
