@@ -3,7 +3,6 @@
 package e2e_test
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,102 +11,51 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
+
+	machines "github.com/hostrole/hostrole/agent/e2e/machine"
 )
 
 // A systemHost is a system that runs under systemd, with hostrole installed.
-type systemHost struct{ leader string }
+type systemHost struct{ *machines.Machine }
 
 // startSystem boots one in this network namespace until the test ends.
 func startSystem(t *testing.T, files map[string]string) *systemHost {
 	t.Helper()
-	if !realRoot(t) {
-		missing(t, "root on the host, to boot a system")
-	}
-	tool(t, "systemd-nspawn")
-	tool(t, "nsenter")
-	if mounts, err := os.ReadFile("/proc/mounts"); err != nil || !strings.Contains(string(mounts), " cgroup2 ") {
-		missing(t, "cgroup v2")
+	if why := machines.Missing(); why != "" {
+		missing(t, "%s", why)
 	}
 	noteSources(t)
-	dir := t.TempDir()
+	o := machines.Options{Files: map[string]string{},
+		Copies: map[string]string{os.Getenv(binaryEnv): "/usr/bin/hostrole", "../../systemd/units": "/etc/systemd/system"}}
 	for name, text := range files {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		o.Files["/etc/hostrole/"+name] = text
 	}
-	cmd := exec.Command("testdata/systemd-host.sh", os.Getenv(binaryEnv), "../../systemd/units", dir)
-	hold, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS} // its mounts go with it
-	p := start(t, "systemd", cmd)
-	h := &systemHost{}
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Logf("the journal:\n%s", h.try("journalctl", "-u", "hostrole*", "--no-pager", "-n", "60"))
-		}
-		_ = hold.Close()
-		select {
-		case <-p.done:
-		case <-time.After(20 * time.Second):
-			t.Error("the system did not stop")
-		}
-	})
-	p.await(t, "runs", 60*time.Second, func() bool {
-		lines := bufio.NewScanner(strings.NewReader(p.out.since(0)))
-		for lines.Scan() {
-			if pid, ok := strings.CutPrefix(lines.Text(), "leader "); ok {
-				h.leader = pid
-			}
-		}
-		return h.leader != ""
-	})
-	return h
-}
-
-func (h *systemHost) command(argv ...string) *exec.Cmd {
-	return exec.Command("nsenter", append([]string{"-t", h.leader, "-m", "-u", "-i", "-p", "-C", "--"}, argv...)...)
+	return &systemHost{machines.Start(t, o, "hostrole*")}
 }
 
 // try runs a program in the system and returns what it wrote.
-func (h *systemHost) try(argv ...string) string {
-	out, err := h.command(argv...).CombinedOutput()
-	if err != nil {
-		return fmt.Sprintf("%s(%v)", out, err)
-	}
-	return strings.TrimSpace(string(out))
-}
+func (h *systemHost) try(argv ...string) string { return h.Try(argv...) }
 
 // run is try for what must not fail.
 func (h *systemHost) run(t *testing.T, argv ...string) string {
 	t.Helper()
-	out, err := h.command(argv...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%s: %v\n%s", strings.Join(argv, " "), err, out)
-	}
-	return strings.TrimSpace(string(out))
+	return h.Run(t, argv...)
 }
 
 // write puts a file into the system's /etc/hostrole.
 func (h *systemHost) write(t *testing.T, name, text string) {
 	t.Helper()
-	cmd := h.command("sh", "-c", `cat >"/etc/hostrole/$0"`, name)
-	cmd.Stdin = strings.NewReader(text)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("writing %s: %v\n%s", name, err, out)
-	}
+	h.Write(t, "/etc/hostrole/"+name, text)
 }
 
 func (h *systemHost) property(name string) string {
-	return h.try("systemctl", "show", "hostrole.service", "--value", "-p", name)
+	return h.Property("hostrole.service", name)
 }
 
 const roleDocument = "meta-data/iam/security-credentials/app"
@@ -242,7 +190,9 @@ func TestService(t *testing.T) {
 			return string(body) == "2"
 		})
 		h.write(t, "hostrole.toml", systemConfig+"nonsense\n")
-		h.run(t, "systemctl", "reload", "hostrole.service")
+		if got := h.try("systemctl", "reload", "hostrole.service"); !strings.Contains(got, "failed") {
+			t.Errorf("the reload of a bad configuration says %q", got)
+		}
 		eventually(t, "the refusal is on the status line", 5*time.Second, func() bool {
 			return strings.Contains(h.property("StatusText"), "not reloaded") && h.property("ActiveState") == "active"
 		})

@@ -49,6 +49,8 @@ var (
 	// ErrHeld matches the refusal to claim an address that is on the host
 	// already and was not put there by us.
 	ErrHeld = errors.New("the address is in use")
+	// ErrOpen matches the refusal to take a link that leads to others.
+	ErrOpen = errors.New("the link leads to others")
 	// ErrShadow matches the refusal to hide a real metadata service.
 	ErrShadow = errors.New("a real metadata service may answer there")
 
@@ -66,6 +68,10 @@ type Options struct {
 	// AllowShadow claims an address also where a real metadata service may
 	// answer.
 	AllowShadow bool
+	// Moved is told, by Run, that the link is another one than before, of the same
+	// name: sockets that were bound to the old one hear nothing any more. It must
+	// not block. nil is for nobody.
+	Moved func()
 	// Observe is told what happens to the addresses, by NewClaim and Run, one
 	// at a time. It must not block: while it runs, nothing is put back. nil is
 	// for nobody.
@@ -82,6 +88,9 @@ func (o Options) settle() (Options, error) {
 	}
 	if o.Observe == nil {
 		o.Observe = func(Event) {}
+	}
+	if o.Moved == nil {
+		o.Moved = func() {}
 	}
 	seen := map[netip.Addr]bool{}
 	var addrs []netip.Addr
@@ -116,9 +125,10 @@ func label(link string) string {
 
 // A link is an interface of the host.
 type link struct {
-	name  string
-	index int
-	ours  bool // it has our alias
+	name   string
+	index  int
+	ours   bool // it has our alias
+	closed bool // nobody can be at its other end, whoever made it
 }
 
 // A place is where an address was found.

@@ -42,7 +42,7 @@ func family(a netip.Addr) int {
 
 func linkOf(l netlink.Link) link {
 	at := l.Attrs()
-	return link{name: at.Name, index: at.Index, ours: at.Name != loopback && at.Alias == mark}
+	return link{name: at.Name, index: at.Index, ours: at.Name != loopback && at.Alias == mark, closed: at.Name == loopback || l.Type() == "dummy"}
 }
 
 // findLink finds a link by its name; errNoLink if there is none.

@@ -1,0 +1,93 @@
+package hostaddr_test
+
+import (
+	"errors"
+	"net/netip"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/vishvananda/netlink"
+
+	"github.com/hostrole/hostrole/agent/hostaddr"
+)
+
+func TestLinkIsProvided(t *testing.T) {
+	needNamespace(t)
+	before := snapshot(t)
+	undo, err := hostaddr.Provide("imds0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := hostaddr.Provide("imds0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := again(); err != nil || linkByName(t, "imds0") == nil {
+		t.Fatalf("who did not make it deletes it: %v", err)
+	}
+	c := claim(t, hostaddr.Options{Link: "imds0", Addrs: []netip.Addr{v4}})
+	if err := c.Release(); err != nil {
+		t.Fatal(err)
+	}
+	if err := undo(); err != nil {
+		t.Error(err)
+	}
+	if diff := cmp.Diff(before, snapshot(t)); diff != "" {
+		t.Errorf("the host is not as before (-before +after):\n%s", diff)
+	}
+	undo, err = hostaddr.Provide("imds0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := undo(); err != nil {
+		t.Error(err)
+	}
+}
+
+// Everybody who is on a link reaches the sockets that are bound to it.
+func TestLinkThatLeadsToOthersIsRefused(t *testing.T) {
+	needNamespace(t)
+	for _, l := range []netlink.Link{
+		&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "theirs0"}},
+		&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "theirs0"}, PeerName: "theirs1"},
+	} {
+		if err := netlink.LinkAdd(l); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := hostaddr.Provide("theirs0"); !errors.Is(err, hostaddr.ErrOpen) {
+			t.Errorf("%s: %v", l.Type(), err)
+		}
+		if err := netlink.LinkDel(linkByName(t, "theirs0")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	undo, err := hostaddr.Provide("lo")
+	if err := errors.Join(err, undo()); err != nil {
+		t.Errorf("lo: %v", err)
+	}
+}
+
+func TestLinkThatWasMadeAnewIsTold(t *testing.T) {
+	needNamespace(t)
+	moved := make(chan struct{}, 10)
+	c := claim(t, hostaddr.Options{Link: "imds0", Addrs: []netip.Addr{v4}, Moved: func() { moved <- struct{}{} }})
+	run(t, c)
+	hearing(t, c, v4, "imds0")
+	if len(moved) != 0 {
+		t.Fatal("told without need")
+	}
+	for round := range 3 { // each time, however fast one follows the other
+		was := linkByName(t, "imds0")
+		if err := netlink.LinkDel(was); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "the link and its address are back", func() bool { return on(t, "imds0", v4) != nil })
+		if linkByName(t, "imds0").Attrs().Index == was.Attrs().Index {
+			t.Skip("SKIPPED: the kernel has given the link its old number")
+		}
+		<-moved
+		if len(moved) != 0 {
+			t.Errorf("round %d: told twice", round)
+		}
+	}
+}
