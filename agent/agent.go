@@ -15,13 +15,18 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hostrole/hostrole/agent/config"
 	"github.com/hostrole/hostrole/agent/estate"
 	"github.com/hostrole/hostrole/agent/facts"
+	"github.com/hostrole/hostrole/agent/meter"
+	"github.com/hostrole/hostrole/agent/pulse"
 	"github.com/hostrole/hostrole/agent/report"
 	"github.com/hostrole/hostrole/agent/roles"
+	"github.com/hostrole/hostrole/agent/session"
+	"github.com/hostrole/hostrole/agent/watch"
 	"github.com/hostrole/hostrole/imds"
 	"github.com/hostrole/hostrole/imds/caller/cgroup"
 	"github.com/hostrole/hostrole/imds/caller/host"
@@ -45,6 +50,9 @@ type Options struct {
 	// Load reads the configuration again, each time that Reload says so.
 	Load   func() (*config.Config, error)
 	Reload <-chan os.Signal // nil: never
+	// Files are those that Load would read now. With it, and Load, a change of
+	// one is a reload as well.
+	Files func() []string
 }
 
 // An Agent is a daemon that has been built and not yet run.
@@ -56,20 +64,29 @@ type Agent struct {
 	units     *cgroup.Enricher
 	site      *document.Key // signs the identity document; nil without one
 	manager   *rotation.Manager
+	sessions  *session.Sessions // of single callers
 	estate    *estate.Estate
 	fresh     chan struct{} // holds one word that a credential was renewed
 	tokenKey  []byte
-	pulses    []*pulse // of the sockets that are served
+	pulses    []*pulse.Listener        // of the sockets that are served
+	moved     map[string]chan struct{} // by links other than lo: one word that the link was made anew
+	wanderers map[string][]*wanderer   // by the same
 	started   time.Time
 	recording *recorder
-	meter     *meter
+	meter     *meter.Meter
 	recent    report.Recent // decisions, for status
+	history   report.History
+	troubles  report.Troubles
+
+	watcher *watch.Watcher // of the files; nil for nobody
 
 	reloading sync.Mutex // held while a configuration is read and put to work
 
 	mu      sync.Mutex // held while a configuration is put to work
 	current *generation
-	servers map[string]*imds.Server // by the names of the listeners that serve
+	asking  atomic.Pointer[generation] // whose rules say which callers' containers need names
+	newest  *config.Config             // that Load returned, at work or not; nil before the first
+	servers map[string]*imds.Server    // by the names of the listeners that serve
 }
 
 // New builds the parts of cfg. It listens on nothing, starts nothing, and leaves
@@ -77,12 +94,15 @@ type Agent struct {
 // directory has none; it does read the files that cfg names. Its error is a
 // [config.Faults] where the operator can mend it.
 func New(cfg *config.Config, o Options) (*Agent, error) {
-	a := &Agent{o: o, log: o.Log, host: facts.Read(), fresh: make(chan struct{}, 1), started: Now(), servers: map[string]*imds.Server{}}
-	a.estate = estate.Inherit(estate.Options{Log: o.Log, Now: Now, Boot: Boot, BootID: bootID()})
+	a := &Agent{o: o, log: o.Log, host: facts.Read(), fresh: make(chan struct{}, 1), started: Now(), servers: map[string]*imds.Server{},
+		moved: map[string]chan struct{}{}, wanderers: map[string][]*wanderer{}}
+	a.estate = estate.Inherit(a.keeping(cfg))
 	a.tokenKey = a.estate.TokenKey()
-	a.meter = newMeter(a, cfg)
-	a.o.Load = a.meter.load(o.Load)
+	a.meter = meter.New(meter.Options{Log: o.Log, Version: o.Version, Revision: o.Revision, Config: cfg, Now: Now,
+		AtWork: func() *config.Config { return a.atWork().cfg }, Roles: a.rolesNow})
+	a.o.Load = a.meter.Load(o.Load)
 	a.recording = newRecorder(o.Log, Now, a.meter)
+	a.recording.troubles = &a.troubles
 	a.units = cgroup.New(cgroup.Options{Boot: Boot})
 	var err error
 	if a.site, err = a.siteKey(cfg); err != nil {
@@ -93,8 +113,10 @@ func New(cfg *config.Config, o Options) (*Agent, error) {
 		return nil, err
 	}
 	a.current = g
+	a.asking.Store(g)
+	a.watcher = a.follow()
 	outcomes := &store.Store{}
-	a.estate.Restore(outcomes, g.jobs())
+	left := a.estate.Restore(outcomes, g.jobs())
 	a.manager = rotation.New(outcomes, rotation.Options{
 		RefreshAfter: time.Duration(cfg.Rotation.RefreshAfter),
 		Splay:        time.Duration(cfg.Rotation.Splay),
@@ -102,6 +124,7 @@ func New(cfg *config.Config, o Options) (*Agent, error) {
 		Now:          Now, Boot: Boot, Host: a.host.MachineID,
 		Observe: a.renewed,
 	}, g.jobs())
+	a.sessions = session.New(session.Options{Rotation: a.manager, Store: outcomes, Log: o.Log, Now: Now, Boot: Boot}, left)
 	return a, nil
 }
 
@@ -128,10 +151,23 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	a.leave()
 	// Sockets first: a second daemon fails at the port and never touches the
 	// addresses of the first. They come to life with their addresses.
+	undo, err := a.provide()
+	if err != nil {
+		return err
+	}
 	tasks, closeAll, err := a.listen(ctx, identify)
 	defer closeAll()
 	if err != nil {
-		return err
+		return errors.Join(err, undo())
+	}
+	redirects, err := a.redirect()
+	defer func() {
+		for _, r := range redirects {
+			err = errors.Join(err, r.Release())
+		}
+	}()
+	if err != nil {
+		return errors.Join(err, undo())
 	}
 	claims, err := a.claim(ctx)
 	// Addresses go last, after every listener is drained.
@@ -141,10 +177,10 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 		}
 	}()
 	if err != nil {
-		return err
+		return errors.Join(err, undo())
 	}
-	a.meter.watch(claims)
-	measured, closeMetrics := a.meter.open(ctx)
+	a.meter.Watch(claims)
+	measured, closeMetrics := a.measure(ctx)
 	defer closeMetrics()
 	operator, closeOperator := a.operate(ctx, claims, tasks)
 	defer closeOperator()
@@ -152,9 +188,18 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	for _, c := range claims {
 		tasks = append(tasks, task{"keeper of the addresses", c.Run})
 	}
-	tasks = append(tasks, task{"rotation", func(ctx context.Context) error { a.manager.Run(ctx); return nil }})
+	for _, r := range redirects {
+		tasks = append(tasks, task{"keeper of the redirect", r.Run})
+	}
+	for link := range a.moved {
+		tasks = append(tasks, task{"listeners on " + link, func(ctx context.Context) error { return a.moves(ctx, link) }})
+	}
+	tasks = append(tasks, task{"rotation", func(ctx context.Context) error { a.manager.Run(ctx); return nil }}, task{"sessions of callers", a.sessions.Run})
 	if a.o.Reload != nil {
 		tasks = append(tasks, task{"reload", a.reloads})
+	}
+	if a.watcher != nil {
+		tasks = append(tasks, task{"watcher of the files", a.watcher.Run})
 	}
 	tasks = append(tasks, task{"handover", a.handsOver}, task{"watchdog", a.watch})
 	tasks = append(tasks, task{"service manager", func(ctx context.Context) error { a.ready(); <-ctx.Done(); a.stopping(); return nil }})

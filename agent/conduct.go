@@ -52,7 +52,7 @@ func (a *Agent) conduct(g *generation, l config.Listener) (imds.Conduct, error) 
 				return c, config.Faults{g.cfg.Fault(at(g.cfg, l)+".authorization", err.Error(), "")}
 			}
 		}
-		h, err := ecs.New(ecs.Options{Gate: g.gate, Authorization: auth, Rejected: a.rejected("ecs"), Now: Now})
+		h, err := ecs.New(ecs.Options{Gate: g.gate, Authorization: auth, Rejected: a.rejected(g, "ecs"), Now: Now})
 		if err != nil {
 			return c, config.Faults{g.cfg.Fault(at(g.cfg, l)+".authorization", err.Error(), "")}
 		}
@@ -60,11 +60,12 @@ func (a *Agent) conduct(g *generation, l config.Listener) (imds.Conduct, error) 
 	case "eks":
 		c.Guard = c.Guard.AnyHost() // AWS's agent has an answer of its own for a wrong one
 		c.Handler = eks.New(eks.Options{
-			Gate: g.gate, Addresses: hosts, Rejected: a.rejected("eks"), Now: Now,
+			Gate: g.gate, Addresses: hosts, Rejected: a.rejected(g, "eks"), Now: Now,
 			Verifier: eks.NewVerifier(eks.VerifierOptions{Issuer: l.EKS.Issuer, Audience: l.EKS.Audience, Keys: a.issuerKeys(l), Now: Now}),
 			Name:     func(who caller.Caller, p eks.Pod) caller.Caller { who.Pod = p.String(); return who },
 		})
 	default:
+		c.Guard = c.Guard.EmptyChunks(ec2.TokenPath)
 		tokens := map[string]ec2.Tokens{"required": ec2.Required, "credentials": ec2.Credentials, "optional": ec2.Optional}[l.Tokens]
 		c.Handler = ec2.New(ec2.Options{
 			Gate: g.gate, Sealer: token.New(a.tokenKey, l.Name, bootID(), Boot), Tokens: tokens,
@@ -87,9 +88,9 @@ func at(cfg *config.Config, l config.Listener) string {
 
 // rejected records a request that showed the wrong token: it never reaches the
 // gate.
-func (a *Agent) rejected(endpoint string) func(caller.Caller, error) {
+func (a *Agent) rejected(g *generation, endpoint string) func(caller.Caller, error) {
 	return func(who caller.Caller, err error) {
-		_ = a.decided(gate.Event{Endpoint: endpoint, Caller: who, Err: fmt.Errorf("%w: %w: %w", gate.ErrDenied, errRejected, err)})
+		_ = a.decided(g, gate.Event{Endpoint: endpoint, Caller: who, Err: fmt.Errorf("%w: %w: %w", gate.ErrDenied, gate.ErrRejected, err)})
 	}
 }
 

@@ -8,5 +8,8 @@ import (
 
 // Ask has a listener's handler answer, without a connection.
 func (a *Agent) Ask(ctx context.Context, listener string, r *imds.Request) imds.Response {
-	return a.current.conduct[listener].Handler.Serve(ctx, r)
+	a.mu.Lock()
+	h := a.current.conduct[listener].Handler
+	a.mu.Unlock()
+	return h.Serve(ctx, r)
 }

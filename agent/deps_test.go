@@ -39,7 +39,7 @@ imds/token                 :
 imds/metadata              :
 imds/document              :
 imds                       : imds/caller
-imds/imdstest              : imds/caller
+imds/imdstest              : imds/caller imds/gate rotation/credential
 imds/ec2                   : imds imds/caller imds/gate imds/token imds/metadata imds/document rotation/credential
 imds/ecs                   : imds imds/caller imds/gate imds/token imds/metadata imds/document rotation/credential
 imds/eks                   : imds imds/caller imds/gate imds/token imds/metadata imds/document rotation/credential
@@ -49,20 +49,38 @@ systemd                    :
 
 agent/config               :
 agent/facts                :
-agent/roles                : agent/config agent/facts rotation rotation/*
+agent/template             :
+agent/roles                : agent/config agent/facts agent/template rotation rotation/*
+agent/session              : agent/roles imds/caller rotation rotation/credential rotation/store
 agent/estate               : imds imds/token rotation rotation/* systemd
 agent/report               : agent/admin agent/roles imds/caller imds/caller/* imds/policy rotation rotation/credential rotation/source rotation/store
 agent/instance             : agent/config agent/facts imds/metadata imds/document
 agent/hostaddr             :
+agent/redirect             :
+agent/occupant             :
 agent/watch                :
 agent/admin                :
 agent/metrics              :
 agent/audit                :
+agent/pulse                :
+agent/record               : agent/audit imds/caller imds/gate imds/policy
+agent/meter                : agent/admin agent/config agent/hostaddr agent/metrics imds imds/caller imds/gate rotation
 agent/devsts               :
+agent/docs                 : agent/config
 agent                      : agent/* imds imds/* rotation rotation/* systemd
-agent/e2e                  : agent agent/* imds imds/* rotation rotation/* systemd
-cmd/hostrole               : agent agent/config agent/admin agent/devsts agent/hostaddr rotation systemd cmd/hostrole/operator
-cmd/hostrole/operator      : agent agent/admin agent/config agent/facts agent/report agent/roles cmd/hostrole/profile cmd/hostrole/screen imds/caller/cgroup imds/document rotation/credential rotation/source
+agent/e2e                  : agent agent/* imds imds/* rotation rotation/* systemd agent/e2e/machine
+agent/e2e/runtimes         : agent agent/* imds imds/* rotation rotation/* systemd
+agent/e2e/upstreams        :
+agent/e2e/machine          :
+agent/e2e/hostnet          : agent/e2e/machine
+agent/e2e/failures         :
+cmd/hostrole               : agent agent/config agent/admin agent/devsts agent/hostaddr rotation systemd cmd/hostrole/operator cmd/hostrole/live cmd/hostrole/setup
+cmd/hostrole/operator      : agent/admin agent/config cmd/hostrole/page cmd/hostrole/profile cmd/hostrole/screen cmd/hostrole/subject imds/document
+cmd/hostrole/subject       : agent/admin imds/caller/cgroup
+cmd/hostrole/live          : agent agent/config agent/facts agent/report agent/roles cmd/hostrole/screen rotation rotation/credential rotation/source rotation/upstream
+cmd/hostrole/page          : agent/admin cmd/hostrole/picture
+cmd/hostrole/picture       : agent/admin cmd/hostrole/screen
+cmd/hostrole/setup         : agent/config cmd/hostrole/live cmd/hostrole/operator cmd/hostrole/screen
 cmd/hostrole/profile       :
 cmd/hostrole/screen        : agent/admin
 `
@@ -73,10 +91,11 @@ cmd/hostrole/screen        : agent/admin
 const testImports = `
 *                          : imds/imdstest rotation/source/sourcetest agent/devsts rotation/credential imds/caller
 rotation/source/assumerole : rotation/source/static
+agent/session              : agent/config agent/facts rotation/source
 `
 
 // doubles exist for tests. Only agent/devsts has a use in the product: demo.
-const doubles = `imds/imdstest rotation/source/sourcetest agent/devsts agent/e2e`
+const doubles = `imds/imdstest rotation/source/sourcetest agent/devsts agent/e2e agent/e2e/machine`
 
 type library struct{ path, users, why string }
 
@@ -89,17 +108,19 @@ var libraries = []library{
 	{"github.com/aws/smithy-go", "rotation/sts", "the SDK's errors and middleware are its types"},
 	{"github.com/coreos/go-systemd/v22", "systemd imds/caller/host", "notify, activation, journal; the unit behind a cgroup"},
 	{"github.com/fsnotify/fsnotify", "agent/watch", "sooner than the next look at the files"},
-	{"github.com/go-jose/go-jose/v4", "agent/devsts imds/eks rotation/assertion agent", "verifies tokens, and signs private_key_jwt"},
+	{"github.com/go-jose/go-jose/v4", "agent/devsts imds/eks imds/imdstest rotation/assertion agent", "verifies tokens, and signs private_key_jwt"},
+	{"github.com/google/nftables", "agent/redirect", "rules of a firewall without a program"},
 	{"github.com/hashicorp/go-retryablehttp", "rotation/upstream", "the one layer that retries"},
+	{"github.com/mdlayher/netlink", "agent/redirect", "the sockets of nftables, which own its tables and hear its news"},
 	{"github.com/pelletier/go-toml/v2", "agent/config", "strict, and has positions"},
 	{"github.com/prometheus/client_golang", "agent/metrics", "metrics, in a registry of our own"},
 	{"github.com/smallstep/pkcs7", "imds/document", "reads PKCS#7 from strangers, with EC2's open lengths"},
-	{"github.com/spf13/cobra", "cmd/hostrole cmd/hostrole/operator", "the command line"},
+	{"github.com/spf13/cobra", "cmd/hostrole cmd/hostrole/operator cmd/hostrole/setup", "the command line"},
 	{"github.com/spf13/pflag", "cmd/hostrole", "cobra's flags are its types"},
-	{"github.com/vishvananda/netlink", "agent/hostaddr agent/facts imds/caller/netns cmd/hostrole", "addresses and links"},
+	{"github.com/vishvananda/netlink", "agent/hostaddr agent/facts imds/caller/netns cmd/hostrole agent/occupant", "addresses and links"},
 	{"golang.org/x/oauth2", "rotation/assertion", "token endpoints"},
-	{"golang.org/x/sync", "rotation imds agent", "singleflight and semaphores"},
-	{"golang.org/x/sys", "rotation/handover imds imds/caller/* agent agent/hostaddr agent/facts agent/admin agent/estate systemd cmd/hostrole", "system calls that package syscall lacks"},
+	{"golang.org/x/sync", "rotation imds agent imds/caller/runtime", "singleflight and semaphores"},
+	{"golang.org/x/sys", "rotation/handover imds imds/caller/* agent agent/hostaddr agent/facts agent/admin agent/estate systemd cmd/hostrole cmd/hostrole/screen cmd/hostrole/setup agent/redirect agent/occupant", "system calls that package syscall lacks"},
 }
 
 // A rule holds a deed to the files that it names. A file that it names without
@@ -115,7 +136,9 @@ type files = map[string]string
 var held = []rule{
 	{`import "os/exec"`, true, files{
 		"rotation/command/command.go":     "the programs that the operator named, for every source and assertion",
+		"agent/e2e/machine/*_linux.go":    "a double: the systems that tests boot",
 		"cmd/hostrole/demo.go":            "demo -- CMD",
+		"cmd/hostrole/setup/service.go":   "systemctl, once the operator has said yes",
 		"cmd/hostrole/namespace_linux.go": "demo starts itself in a namespace",
 		"cmd/hostrole/main.go":            "ends with the status of demo's command",
 	}},
@@ -125,6 +148,7 @@ var held = []rule{
 	{`import . "..."`, false, nil},  // hides what this test looks for
 	{`import "testing"`, true, files{
 		"rotation/source/sourcetest/*.go": "a suite that the tests of every source call",
+		"agent/e2e/machine/*_linux.go":    "ends what it started with the test that asked for it",
 	}},
 	{`import "text/template"`, true, nil}, // keeps the linker from dropping unused methods: megabytes
 	{`import "html/template"`, true, nil},
@@ -134,6 +158,7 @@ var held = []rule{
 	{`import "github.com/aws/aws-sdk-go-v2/config/..."`, false, nil},
 	{`import "github.com/vishvananda/netlink/..."`, true, files{
 		"agent/hostaddr/*_linux.go":        "addresses and links",
+		"agent/occupant/socket_linux.go":   "who listens on a port",
 		"agent/facts/network_linux.go":     "the interfaces that the metadata tree shows",
 		"imds/caller/netns/space_linux.go": "which namespaces are behind a bridge",
 		"cmd/hostrole/namespace_linux.go":  "demo sets up lo in its namespace",
@@ -147,7 +172,7 @@ var held = []rule{
 		"agent/clock.go":                "makes Now, the only wall time that is compared with an expiry",
 		"agent/clock_other.go":          "makes Boot of the time since start",
 		"imds/server.go":                "deadlines of a connection, and how long a request took",
-		"rotation/upstream/upstream.go": "time left until a context's deadline, and until an HTTP date",
+		"rotation/upstream/upstream.go": "time left until a context's deadline, and until an HTTP date; how old an address is",
 		"cmd/hostrole/tour.go":          "demo shows a clock",
 	}},
 	{"Reveal", true, files{
@@ -171,6 +196,7 @@ var held = []rule{
 		"imds/eks/eks.go":                           "the document that a pod gets",
 		"agent/roles/clients.go":                    "the key of the connection's own certificate",
 		"rotation/handover/handover.go":             "writes what the next process serves",
+		"rotation/handover/reboot.go":               "derives the key of the file that outlasts a reboot",
 		"agent/identity.go":                         "parses the site key",
 		"imds/process/process.go":                   "the document of credential_process",
 		"rotation/source/static/static.go":          "an access key id is kept as a reference and is no secret",
@@ -179,6 +205,9 @@ var held = []rule{
 	{"goroutine", true, files{
 		"agent/metrics/serve.go":                   "ends the server with its context; Serve waits for it",
 		"agent/admin/server.go":                    "serves; Serve waits for it",
+		"cmd/hostrole/page/page.go":                "serves; Serve waits for it",
+		"agent/e2e/machine/machine_linux.go":       "a time limit on booting and stopping",
+		"agent/redirect/kernel_linux.go":           "hears the kernel; Run waits for it",
 		"agent/supervise.go":                       "the daemon's parts; supervise waits for all",
 		"rotation/manager.go":                      "one a Rotator; Run waits for all",
 		"imds/caller/netns/space_linux.go":         "a thread that enters a namespace; the asker waits for it",
@@ -194,8 +223,11 @@ var held = []rule{
 // tests: the path, and why it is better whole.
 var long = files{
 	"agent":          "the one package that knows both the configuration and the parts: each file puts one of them together",
+	"agent/admin":    "one protocol: what its two ends say to each other, and both ends; apart they could differ",
 	"agent/config":   "one contract: the structs, the one reader that goes by their tags, and its checks; a split would export the tree and the tags",
 	"agent/devsts":   "every way in which STS refuses, in the one place that demo and the tests trust: signatures, tokens, assertions, parameters, faults",
 	"agent/hostaddr": "one promise, that an address is there and nothing else is changed: its evidence, its keeper and its way back belong together",
+	"rotation":       "one promise, that a credential is renewed in time: when, how often, for which keys, and what a failure is followed by",
+	"imds":           "one connection from its arrival to its end: admission, reader, guard, answer and drain share state that nobody else may touch",
 	"imds/imdstest":  "a double: listener, client and script runner are of no use apart",
 }

@@ -34,6 +34,8 @@ const (
 // A host is a running agent on a loopback port and the STS behind it.
 type host struct {
 	sts    *devsts.Server
+	agent  *agent.Agent
+	dir    string // of the configuration
 	mu     sync.Mutex
 	text   string // of the configuration, guarded by mu once the agent runs
 	signal chan os.Signal
@@ -51,7 +53,7 @@ func startHost(t *testing.T, session time.Duration, fault devsts.Fault, extra st
 	h := &host{log: &lockedBuffer{}, off: fault.Skew.Abs()}
 	h.sts = devsts.New(devsts.Options{Account: account, Region: "eu-central-1", Now: agent.Now, MinSession: time.Second,
 		Users: []devsts.User{{ARN: user, AccessKeyID: keyID, SecretAccessKey: secret}},
-		Roles: []devsts.Role{{ARN: role, Principals: []string{user}}}})
+		Roles: []devsts.Role{{ARN: role, Principals: []string{user}, TagSession: true, SetSourceIdentity: true}}})
 	if fault.Name != "" {
 		h.sts.Break(fault)
 	}
@@ -93,7 +95,8 @@ any = true
 roles = ["app"]
 # extra
 %s`, srv.URL, addr, keyID, role, session, extra)
-	path := filepath.Join(t.TempDir(), "hostrole.toml")
+	h.dir = t.TempDir()
+	path := filepath.Join(h.dir, "hostrole.toml")
 	h.text, h.signal = text, make(chan os.Signal)
 	cfg, err := config.Parse(path, []byte(text))
 	if err != nil {
@@ -112,6 +115,7 @@ roles = ["app"]
 	if err != nil {
 		t.Fatal(err)
 	}
+	h.agent = a
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- a.Run(ctx) }()

@@ -9,8 +9,10 @@ import (
 	"github.com/hostrole/hostrole/agent/config"
 	"github.com/hostrole/hostrole/agent/instance"
 	"github.com/hostrole/hostrole/agent/roles"
+	"github.com/hostrole/hostrole/agent/session"
 	"github.com/hostrole/hostrole/imds"
 	"github.com/hostrole/hostrole/imds/caller"
+	"github.com/hostrole/hostrole/imds/caller/runtime"
 	"github.com/hostrole/hostrole/imds/gate"
 	"github.com/hostrole/hostrole/imds/metadata"
 	"github.com/hostrole/hostrole/imds/policy"
@@ -25,6 +27,8 @@ type generation struct {
 	cfg      *config.Config
 	roles    map[string]*roles.Role
 	rules    policy.Policy
+	memory   *policy.Memory    // of what rules decide
+	names    *runtime.Enricher // of containers
 	gate     *gate.Gate
 	instance *instance.Instance
 	conduct  map[string]imds.Conduct // by the names of the listeners
@@ -56,28 +60,49 @@ func (a *Agent) build(cfg *config.Config) (*generation, error) {
 	if g.rules, err = a.rulesOf(cfg); err != nil {
 		return nil, err
 	}
+	g.memory = policy.NewMemory(g.rules)
+	if g.names, err = a.namesOf(cfg); err != nil {
+		return nil, err
+	}
 	g.gate = gate.New(gate.Options{
-		Policy:      func(who caller.Caller) gate.Verdict { return gate.Verdict(g.rules.Decide(who)) },
+		Policy:      func(who caller.Caller) gate.Verdict { return gate.Verdict(g.memory.Decide(who)) },
 		Roles:       known,
-		Keys:        func(role string, _ caller.Caller) (credential.Key, error) { return g.roles[role].Job.Key, nil },
+		Keys:        func(role string, who caller.Caller) (credential.Key, error) { return a.key(g, g.roles[role], who) },
 		Credentials: credentials{a, g},
-		Record:      a.decided,
+		Record:      func(e gate.Event) error { return a.decided(g, e) },
 	})
 	for _, l := range cfg.Listeners {
 		c, err := a.conduct(g, l)
 		if err != nil {
 			return nil, err
 		}
-		g.conduct[l.Name] = a.meter.conduct(l.Name, c)
+		g.conduct[l.Name] = a.meter.Conduct(l.Name, c)
 	}
 	return g, nil
 }
 
-// jobs are those of the roles, without what is one session under two names.
+// key finds the session of a caller: the one of the role, or one of the caller's
+// own.
+func (a *Agent) key(g *generation, r *roles.Role, who caller.Caller) (credential.Key, error) {
+	if len(r.Facts) == 0 {
+		return r.Job.Key, nil
+	}
+	k, err := a.sessions.Key(r, who, func() bool { return g.isRevoked(r.Job.Key) })
+	switch {
+	case errors.Is(err, session.ErrStopped):
+		err = fmt.Errorf("%w: an operator has revoked it", gate.ErrUnauthorized)
+	case err != nil && !a.recording.quiet("no session "+r.ID):
+		a.log.Warn("a caller gets no session", logRole, r.ID, logCaller, who.String(), logError, err.Error())
+	}
+	return k, err
+}
+
+// jobs are those of the roles that have one session for all, without what is
+// one session under two names.
 func (g *generation) jobs() (jobs []rotation.Job) {
 	seen := map[credential.Key]bool{}
 	for _, r := range g.roles {
-		if !seen[r.Job.Key] && !g.isRevoked(r.Job.Key) {
+		if len(r.Facts) == 0 && !seen[r.Job.Key] && !g.isRevoked(r.Job.Key) {
 			seen[r.Job.Key] = true
 			jobs = append(jobs, r.Job)
 		}
@@ -88,6 +113,13 @@ func (g *generation) jobs() (jobs []rotation.Job) {
 func (g *generation) isRevoked(k credential.Key) bool {
 	_, is := g.revoked.Load(k)
 	return is
+}
+
+// atWork is what requests are answered by.
+func (a *Agent) atWork() *generation {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.current
 }
 
 // summary is one line for people.

@@ -2,11 +2,15 @@ package agent
 
 import (
 	"context"
-	"net"
-	"sync/atomic"
+	"maps"
+	"path/filepath"
 	"time"
 
+	"github.com/hostrole/hostrole/agent/config"
+	"github.com/hostrole/hostrole/agent/estate"
 	"github.com/hostrole/hostrole/agent/hostaddr"
+	"github.com/hostrole/hostrole/agent/pulse"
+	"github.com/hostrole/hostrole/agent/roles"
 	"github.com/hostrole/hostrole/rotation"
 	"github.com/hostrole/hostrole/rotation/credential"
 	"github.com/hostrole/hostrole/systemd"
@@ -19,10 +23,23 @@ const (
 	// everyState is how often it is looked for what no renewal tells of: a role
 	// that was revoked or taken out must not come back with a restart.
 	everyState = 2 * time.Second
+	// callersMost is how many sessions of single callers are handed over. What is
+	// handed over has a limit, and is nothing at all beyond that.
+	callersMost = 512
 	// addressesStay is how long the addresses outlive a process to which the
 	// service manager can make a successor.
 	addressesStay = 10 * time.Second
 )
+
+// keeping says where credentials and tokens outlast this process.
+func (a *Agent) keeping(cfg *config.Config) estate.Options {
+	o := estate.Options{Log: a.log, Now: Now, Boot: Boot, BootID: bootID(), RuntimeDir: filepath.Dir(cfg.Admin.Socket)}
+	if r := cfg.Rotation.RebootFile; r != nil {
+		o.Reboot = estate.Reboot{Path: r.File, Machine: a.host.MachineID,
+			Secret: func() (credential.Secret, error) { return roles.Environment(a.o.Environ).Secret(*r.Key) }}
+	}
+	return o
+}
 
 // renewed hears of each attempt.
 func (a *Agent) renewed(ev rotation.Event) {
@@ -39,7 +56,12 @@ func (a *Agent) renewed(ev rotation.Event) {
 // request: it is logged when it begins.
 func (a *Agent) leave() {
 	err := a.estate.Write(a.live())
-	if err != nil && a.recording.changed("handover", err.Error(), 0) {
+	if err == nil {
+		a.troubles.Clear("handover")
+		return
+	}
+	a.troubles.Set("handover", "what is live cannot be kept for the next process, which will begin without it: "+err.Error(), Now())
+	if a.recording.changed("handover", err.Error(), 0) {
 		a.log.Warn("a restart will begin without credentials and tokens", logError, err.Error())
 	}
 }
@@ -49,10 +71,18 @@ func (a *Agent) live() map[credential.Key]credential.Credential {
 	a.mu.Lock()
 	g := a.current
 	a.mu.Unlock()
-	live := map[credential.Key]credential.Credential{}
+	live := a.sessions.Left()
+	if live == nil {
+		live = map[credential.Key]credential.Credential{}
+	}
+	maps.DeleteFunc(live, func(_ credential.Key, c credential.Credential) bool { return !c.Live(Now(), Boot()) })
+	keys := a.sessions.Newest(max(0, callersMost-len(live)))
 	for _, j := range g.jobs() {
-		if e := a.manager.Entry(j.Key); e != nil && e.Credential.Live(Now(), Boot()) {
-			live[j.Key] = e.Credential
+		keys = append(keys, j.Key)
+	}
+	for _, k := range keys {
+		if e := a.manager.Entry(k); e != nil && e.Credential.Live(Now(), Boot()) {
+			live[k] = e.Credential
 		}
 	}
 	return live
@@ -88,26 +118,6 @@ func (a *Agent) release(c *hostaddr.Claim) error {
 	return c.Release()
 }
 
-// A pulse is a listener that shows whether connections are taken from it.
-type pulse struct {
-	net.Listener
-	away atomic.Int64 // boot time since when nobody waits for a connection; 0 while somebody does
-}
-
-func newPulse(l net.Listener) *pulse {
-	p := &pulse{Listener: l}
-	p.away.Store(int64(Boot()))
-	return p
-}
-
-// Accept is that of the listener.
-func (p *pulse) Accept() (net.Conn, error) {
-	p.away.Store(0)
-	c, err := p.Listener.Accept()
-	p.away.Store(int64(Boot()))
-	return c, err
-}
-
 // watch feeds the watchdog for as long as every listener takes connections.
 // Handlers that hang fill the listener's places, so that it does not. Nothing of
 // it looks at an upstream.
@@ -116,16 +126,6 @@ func (a *Agent) watch(ctx context.Context) error {
 	if err != nil {
 		a.tell(err)
 	}
-	systemd.Watch(ctx, interval, func(since time.Duration) bool { return beating(a.pulses, Boot(), since) }, a.tell)
+	systemd.Watch(ctx, interval, func(since time.Duration) bool { return pulse.Beating(a.pulses, Boot(), since) }, a.tell)
 	return nil
-}
-
-// beating reports whether no listener has been left alone for longer than that.
-func beating(pulses []*pulse, now, than time.Duration) bool {
-	for _, p := range pulses {
-		if away := p.away.Load(); away != 0 && now-time.Duration(away) > than {
-			return false
-		}
-	}
-	return true
 }

@@ -10,6 +10,8 @@ import (
 
 	"github.com/hostrole/hostrole/agent/config"
 	"github.com/hostrole/hostrole/agent/hostaddr"
+	"github.com/hostrole/hostrole/agent/pulse"
+	"github.com/hostrole/hostrole/agent/redirect"
 	"github.com/hostrole/hostrole/imds/caller/host"
 )
 
@@ -38,7 +40,13 @@ func (a *Agent) claim(ctx context.Context) (claims []*hostaddr.Claim, err error)
 		}
 	}
 	for _, at := range places {
-		c, err := hostaddr.NewClaim(ctx, hostaddr.Options{Link: at.link, Addrs: addrs[at], AllowShadow: at.shadow, Observe: a.recording.address})
+		moved := func() {
+			select {
+			case a.moved[at.link] <- struct{}{}:
+			default: // nobody waits, or it is known already
+			}
+		}
+		c, err := hostaddr.NewClaim(ctx, hostaddr.Options{Link: at.link, Addrs: addrs[at], AllowShadow: at.shadow, Moved: moved, Observe: a.recording.address})
 		if err != nil {
 			return claims, err
 		}
@@ -65,15 +73,24 @@ func (a *Agent) listen(ctx context.Context, local *host.Enricher) (tasks []task,
 		}
 		srv := a.server(l, who)
 		a.servers[l.Name] = srv
-		device := deviceFor(l)
+		a.meter.Serving(l.Name, srv)
+		device, home := bindFor(l), homeOf(l)
 		var lost []error
 		for _, at := range l.Address {
-			opened, err := a.estate.Listen(ctx, at.AddrPort, device)
+			opened, err := a.estate.Listen(ctx, socketFor(l, at), device)
 			if err != nil {
-				lost = append(lost, fmt.Errorf("listener %q: %w", l.Name, err))
+				lost = append(lost, fmt.Errorf("listener %q: %w", l.Name, a.taken(ctx, l, socketFor(l, at), err)))
 				continue
 			}
-			socket := newPulse(opened)
+			if home != "" {
+				w := &wanderer{at: opened, open: func() (net.Listener, error) { return a.estate.Again(ctx, socketFor(l, at), device) }}
+				a.wanderers[home] = append(a.wanderers[home], w)
+				opened = w
+			}
+			if l.Redirect {
+				opened = redirect.Behind(opened)
+			}
+			socket := pulse.New(opened, Boot)
 			a.pulses = append(a.pulses, socket)
 			open = append(open, socket)
 			tasks = append(tasks, task{fmt.Sprintf("listener %q on %v", l.Name, at), func(ctx context.Context) error { return srv.Serve(ctx, socket) }})
@@ -88,7 +105,15 @@ func (a *Agent) listen(ctx context.Context, local *host.Enricher) (tasks []task,
 	return tasks, closeAll, nil
 }
 
-// deviceFor is the device that the sockets of l are bound to; "" for none.
+// bindFor is the device that the sockets of l are bound to; "" for none.
+func bindFor(l config.Listener) string {
+	if home := homeOf(l); home != "" {
+		return home
+	}
+	return deviceFor(l)
+}
+
+// deviceFor is the device on which the callers of l arrive; "" for any.
 func deviceFor(l config.Listener) string {
 	if l.Ingress == nil {
 		return ""
@@ -96,9 +121,17 @@ func deviceFor(l config.Listener) string {
 	return *l.Ingress
 }
 
+// socketFor is where the socket of an address listens.
+func socketFor(l config.Listener, at config.HostPort) netip.AddrPort {
+	if l.Redirect {
+		return netip.AddrPortFrom(at.Addr(), redirect.Port)
+	}
+	return at.AddrPort
+}
+
 // wants reports whether a listener has this address and device.
 func (g *generation) wants(at netip.AddrPort, device string) bool {
 	return slices.ContainsFunc(g.cfg.Listeners, func(l config.Listener) bool {
-		return deviceFor(l) == device && slices.ContainsFunc(l.Address, func(hp config.HostPort) bool { return hp.AddrPort == at })
+		return bindFor(l) == device && slices.ContainsFunc(l.Address, func(hp config.HostPort) bool { return socketFor(l, hp) == at })
 	})
 }

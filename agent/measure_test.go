@@ -18,9 +18,6 @@ import (
 
 	"github.com/hostrole/hostrole/agent"
 	"github.com/hostrole/hostrole/agent/config"
-	"github.com/hostrole/hostrole/agent/metrics"
-	"github.com/hostrole/hostrole/imds/caller"
-	"github.com/hostrole/hostrole/imds/gate"
 )
 
 // A measured agent shows its metrics on a loopback port.
@@ -303,21 +300,6 @@ func TestMetricsAfterAReload(t *testing.T) {
 	m.shows(t, `hostrole_denials_total{reason="no_rule"} 1`, `hostrole_role_live{role="app"} 1`)
 }
 
-func TestDenialsHaveAReason(t *testing.T) {
-	t.Parallel()
-	known, roles := caller.Caller{UID: caller.NewID(0)}, gate.Verdict{Roles: []string{"app"}}
-	for want, e := range map[string]gate.Event{
-		metrics.UnknownCaller: {Err: gate.ErrDenied},
-		metrics.NoRule:        {Err: gate.ErrDenied, Caller: known},
-		metrics.OtherRole:     {Err: gate.ErrDenied, Caller: known, Verdict: roles},
-		metrics.Rejected:      {Err: fmt.Errorf("%w: %w", gate.ErrDenied, agent.ErrRejected), Caller: known},
-	} {
-		if got := agent.Denial(e); got != want {
-			t.Errorf("%+v is denied for %s, want %s", e, got, want)
-		}
-	}
-}
-
 // A port that another program has keeps no agent from serving.
 func TestMetricsWithoutAPort(t *testing.T) {
 	t.Parallel()
@@ -353,9 +335,9 @@ roles = ["app"]
 	if err != nil {
 		t.Fatal(err)
 	}
-	tasks, closeSocket := agent.OpenMetrics(t.Context(), a)
+	serve, closeSocket := a.Measure(t.Context())
 	defer closeSocket()
-	if tasks != 0 || !strings.Contains(log.String(), "metrics are not served") {
-		t.Errorf("%d tasks, and the log says %s", tasks, log.String())
+	if serve || !strings.Contains(log.String(), "metrics are not served") {
+		t.Errorf("it is served: %t, and the log says %s", serve, log.String())
 	}
 }

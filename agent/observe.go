@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -10,8 +11,9 @@ import (
 	"github.com/hostrole/hostrole/agent/audit"
 	"github.com/hostrole/hostrole/agent/config"
 	"github.com/hostrole/hostrole/agent/hostaddr"
+	"github.com/hostrole/hostrole/agent/meter"
+	"github.com/hostrole/hostrole/agent/report"
 	"github.com/hostrole/hostrole/imds"
-	"github.com/hostrole/hostrole/imds/caller"
 	"github.com/hostrole/hostrole/imds/gate"
 	"github.com/hostrole/hostrole/rotation"
 )
@@ -19,12 +21,21 @@ import (
 // attempted logs the outcome of an attempt: a renewal each time, a failure
 // when it begins and when its text changes, its end once.
 func (a *Agent) attempted(e rotation.Event) {
-	a.meter.attempted(e)
+	a.meter.Attempted(e)
 	log := a.log.With(logRole, e.Name)
+	name, whose := a.sessions.Name(e.Key), e.Name
+	if name != "" {
+		log, whose = log.With("session", name), e.Name+" of "+name
+	}
+	if e.Err == nil {
+		a.history.Renewed(whose, e.Credential, Now())
+	} else {
+		a.history.Failed(whose, e.Err.Error(), Now())
+	}
 	switch {
 	case e.Err == nil:
 		attrs := []any{logCredential, e.Credential.ID(), "expires", expiry(e), "next", e.Next.Round(time.Second).String(),
-			"took", e.Took.Round(time.Millisecond).String(), "request_id", e.Credential.RequestID}
+			"took", e.Took.Round(time.Millisecond).String(), "request_id", e.Credential.RequestID, "endpoint", e.Credential.Endpoint}
 		if e.Recovered > 0 {
 			attrs = append(attrs, "failures_before", e.Recovered)
 		}
@@ -34,7 +45,7 @@ func (a *Agent) attempted(e rotation.Event) {
 		if !e.Credential.Complete() || e.Class == rotation.Misconfigured {
 			level = slog.LevelError
 		}
-		if !a.recording.changed("role "+e.Name, e.Err.Error(), e.Failures) {
+		if !a.recording.changed("role "+e.Name+" "+name, e.Err.Error(), e.Failures) {
 			level = slog.LevelDebug
 		}
 		log.Log(context.Background(), level, "renewal failed", logError, e.Err.Error(), "failures", e.Failures,
@@ -57,9 +68,9 @@ func expiry(e rotation.Event) string {
 }
 
 const (
-	// quietFor is how long the same denial of the same caller stays unsaid.
+	// quietFor is how long the same line stays unsaid.
 	quietFor = time.Minute
-	// rememberedMost bounds what is remembered of callers for that.
+	// rememberedMost bounds what is remembered of callers.
 	rememberedMost = 1024
 )
 
@@ -67,9 +78,11 @@ const (
 type recorder struct {
 	log   *slog.Logger
 	now   func() time.Time
-	meter *meter
+	meter *meter.Meter
+	// troubles are told to the operator; set before anything happens.
+	troubles *report.Troubles
 
-	audit    *audit.Log // nil: the log has the decisions
+	audit    *audit.Log // nil until it is opened
 	required bool       // no record, no credential
 
 	mu     sync.Mutex
@@ -77,7 +90,7 @@ type recorder struct {
 	states map[string]string    // guarded by mu: the newest state of a thing
 }
 
-func newRecorder(log *slog.Logger, now func() time.Time, m *meter) *recorder {
+func newRecorder(log *slog.Logger, now func() time.Time, m *meter.Meter) *recorder {
 	return &recorder{log: log, now: now, meter: m, said: map[string]time.Time{}, states: map[string]string{}}
 }
 
@@ -87,6 +100,9 @@ func (r *recorder) changed(thing, state string, count int) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	was := r.states[thing]
+	if len(r.states) >= rememberedMost {
+		clear(r.states)
+	}
 	r.states[thing] = state
 	return count == 1 || was != state
 }
@@ -106,11 +122,9 @@ func (r *recorder) quiet(line string) bool {
 	return false
 }
 
-// open opens the audit file, where the config names one.
+// open opens the audit: the file where the config names one, else the log.
 func (r *recorder) open(c config.Audit) (err error) {
-	if c.File != "" {
-		r.audit, err = audit.Open(audit.Options{File: c.File, Required: c.Required, Now: r.now})
-	}
+	r.audit, err = audit.Open(audit.Options{File: c.File, Handler: r.log.Handler(), Required: c.Required, Now: r.now})
 	r.required = c.Required
 	return err
 }
@@ -124,17 +138,17 @@ func (r *recorder) close() error {
 
 // decision records who was given what, and who was not. Its error keeps the
 // credential back; there is none unless the operator has asked for that.
-func (r *recorder) decision(e gate.Event) (err error) {
-	defer func() { r.meter.decided(e, err) }()
-	if r.audit == nil {
-		r.say(e)
+func (r *recorder) decision(rec audit.Record, e gate.Event) (err error) {
+	defer func() { r.meter.Decided(e, err) }()
+	if r.audit == nil { // nothing is served yet
 		return nil
 	}
-	err = r.audit.Write(record(e, r.now()))
-	if err == nil {
+	if err = r.audit.Write(rec); err == nil {
+		r.troubles.Clear("audit")
 		return nil
 	}
-	r.meter.metrics.Unrecorded()
+	r.unrecorded(err)
+	r.meter.Metrics().Unrecorded()
 	if r.changed("audit", err.Error(), 0) {
 		r.log.Error("a decision is not on record", logError, err.Error(), "kept_back", r.required)
 	}
@@ -144,84 +158,23 @@ func (r *recorder) decision(e gate.Event) (err error) {
 	return nil
 }
 
-// record puts a decision into the form of the audit file.
-func record(e gate.Event, now time.Time) audit.Record {
-	rec := audit.Record{
-		Time: now, Verdict: verdict(e.Err), Endpoint: e.Endpoint, Listener: e.Caller.Listener, Remote: remote(e.Caller),
-		User: e.Caller.User, Groups: e.Caller.Groups, Cgroup: e.Caller.Cgroup, Inode: e.Caller.Inode,
-		Unit: e.Caller.Unit, Container: e.Caller.Container, Runtime: e.Caller.Runtime, Pod: e.Caller.Pod,
-		Rule: e.Verdict.Rule, Rehearsed: e.Verdict.Rehearsed, Role: e.Role, Credential: e.Credential, RequestID: e.RequestID,
+// reopen has the audit look whether its file was renamed.
+func (r *recorder) reopen() {
+	if r.audit == nil {
+		return
 	}
-	if uid, known := e.Caller.UID.Get(); known {
-		rec.UID = &uid
-	}
-	if e.Err != nil {
-		rec.Reason = e.Err.Error()
-	}
-	return rec
-}
-
-func verdict(err error) audit.Verdict {
-	switch {
-	case err == nil:
-		return audit.Granted
-	case errors.Is(err, gate.ErrDenied):
-		return audit.Denied
-	case errors.Is(err, gate.ErrRefused):
-		return audit.Refused
-	}
-	return audit.NotReady
-}
-
-// remote is where a caller came from; "" for one that has no address.
-func remote(who caller.Caller) string {
-	if !who.Remote.IsValid() {
-		return ""
-	}
-	return who.Remote.String()
-}
-
-// party names a caller, without where it came from.
-func party(who caller.Caller) string {
-	if !who.Known() {
-		return "unknown on " + who.Listener
-	}
-	return who.String()
-}
-
-// say logs a decision: a denial once a minute for each caller, the others only
-// where somebody looks for them.
-func (r *recorder) say(e gate.Event) {
-	for _, rule := range e.Verdict.Rehearsed {
-		if !r.quiet("rehearsed " + rule + party(e.Caller)) {
-			r.log.Info("an audit-only rule would have decided", logRule, rule, logCaller, e.Caller.String())
-		}
-	}
-	denied := len(e.Verdict.Roles) == 0
-	if !denied && !r.log.Enabled(context.Background(), slog.LevelDebug) {
-		return // the common case costs nothing
-	}
-	attrs := []any{logCaller, e.Caller.String(), logRule, e.Verdict.Rule, logRole, e.Role, "endpoint", e.Endpoint}
-	switch {
-	case errors.Is(e.Err, errRejected):
-		if !r.quiet("rejected " + party(e.Caller)) {
-			r.log.Info("denied: "+errRejected.Error(), append(attrs, logError, e.Err.Error())...)
-		}
-	case denied:
-		if !r.quiet("denied " + party(e.Caller)) {
-			r.log.Info("denied: no rule gives this caller a role", attrs...)
-		}
-	case e.Err == nil:
-		r.log.Debug("granted", append(attrs, logCredential, e.Credential)...)
-	default:
-		r.log.Debug("not granted", append(attrs, logError, e.Err.Error())...)
+	if err := r.audit.Reopen(); err != nil && r.changed("audit", err.Error(), 0) {
+		r.log.Error("decisions will not be on record", logError, err.Error())
 	}
 }
 
 func (r *recorder) exchange(e imds.Exchange) {
-	r.meter.exchange(e)
+	r.meter.Exchange(e)
 	if e.Panic != nil {
 		r.log.Error("a fault in this program", logListener, e.Listener, "panic", e.Panic, "stack", string(e.Stack))
+	}
+	if text := turnedAway(e); text != "" {
+		r.troubles.Note("requests", fmt.Sprint(e.Listener, " ", e.Status), text, r.now())
 	}
 	if e.Unknown != nil {
 		r.log.Debug("the kernel does not say who calls", logListener, e.Listener, "remote", e.Caller.Remote.String(), logError, e.Unknown.Error())
@@ -232,6 +185,6 @@ func (r *recorder) exchange(e imds.Exchange) {
 }
 
 func (r *recorder) address(e hostaddr.Event) {
-	r.meter.address(e)
+	r.meter.Address(e)
 	r.log.Warn(e.String())
 }

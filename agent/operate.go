@@ -13,12 +13,14 @@ import (
 	"github.com/hostrole/hostrole/agent/admin"
 	"github.com/hostrole/hostrole/agent/config"
 	"github.com/hostrole/hostrole/agent/hostaddr"
+	"github.com/hostrole/hostrole/agent/record"
 	"github.com/hostrole/hostrole/agent/report"
 	"github.com/hostrole/hostrole/agent/roles"
 	"github.com/hostrole/hostrole/imds/caller"
 	"github.com/hostrole/hostrole/imds/gate"
 	"github.com/hostrole/hostrole/imds/policy"
 	"github.com/hostrole/hostrole/imds/process"
+	"github.com/hostrole/hostrole/rotation/credential"
 	"github.com/hostrole/hostrole/rotation/source"
 )
 
@@ -56,8 +58,8 @@ func (a *Agent) operate(ctx context.Context, claims []*hostaddr.Claim, sockets [
 		op.served[t.name] = true
 	}
 	srv := admin.New(admin.Options{
-		Status: op.status, Explain: op.explain, Refresh: op.refresh, Reload: op.reload, Revoke: op.revoke, Process: op.process,
-		Metrics: a.meter.metrics, Group: cfg.Group, Log: a.log,
+		Status: op.status, Await: op.await, History: func() admin.History { return a.history.List(Now()) }, Explain: op.explain, Refresh: op.refresh, Reload: op.reload, Revoke: op.revoke, Process: op.process,
+		Metrics: a.meter.Metrics(), Group: cfg.Group, Log: a.log,
 	})
 	serve := func(ctx context.Context) error {
 		if err := srv.Serve(ctx, s); err != nil {
@@ -74,9 +76,11 @@ func (a *Agent) operate(ctx context.Context, claims []*hostaddr.Claim, sockets [
 }
 
 // decided records a decision, and keeps it for status.
-func (a *Agent) decided(e gate.Event) error {
-	err := a.recording.decision(e)
-	a.recent.Add(Now(), admin.Decision{Caller: report.Caller(e.Caller), Endpoint: e.Endpoint, Role: e.Role, Rule: e.Verdict.Rule, Verdict: string(verdict(errors.Join(e.Err, kept(err))))})
+func (a *Agent) decided(g *generation, e gate.Event) error {
+	err := a.recording.decision(record.Of(e, g.rules, a.sessions.Name(e.Key), Now()), e)
+	how := string(record.Verdict(errors.Join(e.Err, kept(err))))
+	a.recent.Add(Now(), admin.Decision{Caller: report.Caller(e.Caller), Endpoint: e.Endpoint, Role: e.Role, Rule: e.Verdict.Rule, Verdict: how})
+	a.history.Decided(how, Now())
 	return err
 }
 
@@ -90,16 +94,12 @@ func kept(err error) error {
 }
 
 // now is the configuration that is at work.
-func (op *operator) now() *generation {
-	op.a.mu.Lock()
-	defer op.a.mu.Unlock()
-	return op.a.current
-}
+func (op *operator) now() *generation { return op.a.atWork() }
 
 func (op *operator) status() admin.Status {
 	a, g := op.a, op.now()
 	s := admin.Status{Version: 1, Program: a.o.Version, Time: Now(), Started: a.started, PID: os.Getpid(), Roles: []admin.Role{},
-		Listeners: []admin.Endpoint{}, Addresses: []admin.Address{}, Decisions: a.recent.List()}
+		Listeners: []admin.Endpoint{}, Addresses: []admin.Address{}, Decisions: a.recent.List(), Troubles: a.troubles.List(Now())}
 	for _, name := range report.Order(g.roles) {
 		s.Roles = append(s.Roles, op.role(g, g.roles[name]))
 	}
@@ -139,7 +139,7 @@ func (op *operator) address(list []admin.Address, l config.Listener, at config.H
 }
 
 func (op *operator) role(g *generation, r *roles.Role) admin.Role {
-	said := report.Role(r, g.cfg.Roles[r.ID].From.String(), op.a.manager, g.isRevoked(r.Job.Key), Now())
+	said := op.a.reportOf(g, r)
 	for _, name := range slices.Sorted(maps.Keys(g.roles)) {
 		if name != r.ID && g.roles[name].Job.Key == r.Job.Key {
 			said.Others = append(said.Others, name)
@@ -171,7 +171,11 @@ func (op *operator) refresh(ctx context.Context, name string) (admin.Renewal, er
 	if g.isRevoked(r.Job.Key) {
 		return admin.Renewal{}, admin.Fail(admin.ErrRefused, "an operator has revoked %s; `hostrole reload` serves it again", r.ID)
 	}
-	switch err := op.a.manager.Renew(ctx, r.Job.Key); {
+	keys := []credential.Key{r.Job.Key}
+	if len(r.Facts) > 0 {
+		keys = op.a.sessions.Of(r.Job.Key)
+	}
+	switch err := op.a.manager.Renew(ctx, keys...); {
 	case errors.Is(err, source.ErrRefused):
 		return admin.Renewal{}, admin.Fail(admin.ErrRefused, "%v", err)
 	case err != nil:
@@ -212,6 +216,9 @@ func (op *operator) revoke(name string) (admin.Revocation, error) {
 		return admin.Revocation{}, err
 	}
 	g.revoked.Store(r.Job.Key, true)
+	for _, k := range a.sessions.Stop(r.Job.Key) {
+		g.revoked.Store(k, true)
+	}
 	a.manager.Update(g.jobs())
 	// STS counts in whole seconds: a session of this one is to be hit as well.
 	did := admin.Revocation{Roles: []string{}, ARN: r.ARN, Time: Now().Truncate(time.Second).Add(time.Second), Children: []string{}}
@@ -244,8 +251,9 @@ func (op *operator) process(ctx context.Context, p admin.Peer, role string) ([]b
 	if err != nil {
 		return nil, err
 	}
+	op.name(ctx, g, p.Cgroup, &who)
 	who.Listener = admin.Listener
-	if asks := func(r policy.Rule) bool { return len(r.Units)+len(r.Containers) > 0 }; p.Cgroup == "" && slices.ContainsFunc(g.rules, asks) {
+	if asks := func(r policy.Rule) bool { return len(r.Units)+len(r.Containers)+len(r.Images)+len(r.Labels) > 0 }; p.Cgroup == "" && slices.ContainsFunc(g.rules, asks) {
 		// As at the metadata address: without this fact a caller could fall
 		// through to a rule that is not meant for it.
 		who = caller.Caller{Listener: admin.Listener}
@@ -273,15 +281,30 @@ func (op *operator) process(ctx context.Context, p admin.Peer, role string) ([]b
 	return nil, admin.Fail(admin.ErrNotReady, "%s has no live credential at the moment; `hostrole status` says why", which)
 }
 
+// name adds what its runtime says of the container in a cgroup.
+func (op *operator) name(ctx context.Context, g *generation, cgroup string, who *caller.Caller) {
+	id, err := op.a.units.ID(cgroup)
+	if err != nil || cgroup == "" {
+		return // without names, as at the metadata address
+	}
+	who.Cgroup = id
+	_ = g.names.Enrich(ctx, caller.Conn{}, who) // never fails
+}
+
 func (op *operator) explain(uid uint32, cgroup string) (admin.Explanation, error) {
 	who, err := report.Process(uid, cgroup)
 	if err != nil {
 		return admin.Explanation{}, err
 	}
 	g := op.now()
+	op.name(context.Background(), g, cgroup, &who) // a moment at most
 	var at []string
 	for _, l := range g.cfg.Listeners {
 		at = append(at, l.Name)
 	}
-	return report.Explain(g.rules, who, append(at, admin.Listener)), nil
+	said := report.Explain(g.rules, who, append(at, admin.Listener))
+	for i := range said.Answers {
+		said.Answers[i].Named = report.Named(g.roles, said.Answers[i].Roles, who)
+	}
+	return said, nil
 }

@@ -33,11 +33,26 @@ func (a *Agent) reload(ctx context.Context) error {
 	a.reloading.Lock()
 	defer a.reloading.Unlock()
 	a.tell(systemd.Reloading())
+	a.recording.reopen()
 	cfg, err := a.o.Load()
 	if err == nil {
+		a.mu.Lock()
+		a.newest = cfg
+		a.mu.Unlock()
 		err = a.Apply(ctx, cfg)
 	}
+	if a.watcher != nil {
+		a.watcher.Learn()
+	}
 	const kept = "the configuration was not reloaded: the old one serves"
+	a.troubles.Clear("config")
+	if err != nil {
+		first, _, more := strings.Cut(strings.TrimSpace(err.Error()), "\n")
+		if more {
+			first += "; and more"
+		}
+		a.troubles.Set("config", fmt.Sprintf("the configuration on disk is not at work, and the one before it is: %s; `hostrole check` says what to mend, and `hostrole reload` tries again", first), Now())
+	}
 	var faults config.Faults
 	switch {
 	case err == nil:
@@ -79,7 +94,8 @@ func (a *Agent) Apply(ctx context.Context, cfg *config.Config) error {
 		}
 	}
 	a.manager.Update(both)
-	a.awaitOutcomes(ctx, fresh)
+	a.awaitOutcomes(ctx, append(a.sessions.Move(next.roles), fresh...))
+	a.asking.Store(next) // first: what the new rules ask for is known when they decide
 	for name, srv := range a.servers {
 		if c, ok := next.conduct[name]; ok {
 			srv.Change(c)
@@ -87,6 +103,7 @@ func (a *Agent) Apply(ctx context.Context, cfg *config.Config) error {
 	}
 	a.current = next
 	a.manager.Update(fresh)
+	a.sessions.Moved(next.roles)
 	a.warn(cfg)
 	for _, what := range needRestart(was.cfg, cfg) {
 		a.log.Warn("a change in the configuration needs a restart", "at", what)

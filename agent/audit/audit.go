@@ -3,19 +3,20 @@
 //
 // # Why not
 //
-// Not the log's own handler: a record has to be written before its credential
-// leaves, and its failure has to be known. Not syslog's text: a client's words
-// in it could end one record and begin another; JSON quotes them. Not a signal
-// for rotation: whoever renames the file has done enough.
+// Not a line of the log like any other: a record has to be written before its
+// credential leaves, and its failure has to be known. Not syslog's text: a
+// client's words in it could end one record and begin another, or steer the
+// terminal of who reads it; every letter here is printable ASCII. Not a signal
+// for rotation: whoever renames the file, or cuts it, has done enough.
 package audit
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
+	"log/slog"
 	"os"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -30,77 +31,77 @@ const (
 	Denied   Verdict = "denied"    // no rule gives this caller that role
 	Refused  Verdict = "refused"   // a rule does, and the upstream does not
 	NotReady Verdict = "not ready" // there is no live credential at the moment
+	Dropped  Verdict = "dropped"   // no decision: only tells how many records of a caller were not written
 )
+
+// A Rehearsal is an audit-only rule that would have decided, and what it would
+// have given.
+type Rehearsal struct {
+	Rule  string   `json:"rule"`
+	Roles []string `json:"roles"` // tables; the first would be the caller's own
+}
 
 // A Record is one decision. It has no secret: a credential is named by its id,
 // 8 hexadecimal digits that say nothing about the keys.
 type Record struct {
-	Time       time.Time `json:"time"`
-	Verdict    Verdict   `json:"verdict"`
-	Reason     string    `json:"reason,omitempty"` // of a verdict that is not granted
-	Endpoint   string    `json:"endpoint"`         // the protocol that asked, such as imds
-	Listener   string    `json:"listener"`
-	Remote     string    `json:"remote,omitempty"`
-	UID        *uint32   `json:"uid"` // null when the kernel did not say
-	User       string    `json:"user,omitempty"`
-	Groups     []string  `json:"groups,omitempty"`
-	Cgroup     uint64    `json:"cgroup,omitempty"`
-	Inode      uint32    `json:"inode,omitempty"` // of the client's socket
-	Unit       string    `json:"unit,omitempty"`
-	Container  string    `json:"container,omitempty"`
-	Runtime    string    `json:"runtime,omitempty"` // of the container
-	Pod        string    `json:"pod,omitempty"`     // namespace/serviceaccount of a verified token
-	Rule       string    `json:"rule,omitempty"`
-	Rehearsed  []string  `json:"rehearsed,omitempty"`  // audit-only rules that would have decided
-	Role       string    `json:"role,omitempty"`       // by the name asked for
-	Credential string    `json:"credential,omitempty"` // id of what left
-	RequestID  string    `json:"request_id,omitempty"` // of the STS answer that it came in
-	Dropped    int       `json:"dropped,omitempty"`    // records of this caller since the one before that were not written
+	Time           time.Time         `json:"time"`
+	Verdict        Verdict           `json:"verdict"`
+	Reason         string            `json:"reason,omitempty"` // of a verdict that is not granted
+	Endpoint       string            `json:"endpoint"`         // the protocol that asked, such as imds
+	Listener       string            `json:"listener"`
+	Remote         string            `json:"remote,omitempty"`
+	UID            *uint32           `json:"uid"` // null when the kernel did not say
+	User           string            `json:"user,omitempty"`
+	Groups         []string          `json:"groups,omitempty"`
+	Cgroup         uint64            `json:"cgroup,omitempty"`
+	Inode          uint32            `json:"inode,omitempty"` // of the client's socket
+	Unit           string            `json:"unit,omitempty"`
+	Container      string            `json:"container,omitempty"`
+	Runtime        string            `json:"runtime,omitempty"` // of the container; what follows is its word
+	ContainerName  string            `json:"container_name,omitempty"`
+	Image          string            `json:"image,omitempty"`
+	ImageDigest    string            `json:"image_digest,omitempty"`
+	Labels         map[string]string `json:"labels,omitempty"` // those that rules ask for
+	Namespace      string            `json:"namespace,omitempty"`
+	ServiceAccount string            `json:"service_account,omitempty"`
+	Pod            string            `json:"pod,omitempty"` // namespace/serviceaccount of a verified token
+	Rule           string            `json:"rule,omitempty"`
+	Rehearsed      []Rehearsal       `json:"rehearsed,omitempty"`  // by audit-only rules before the one that decided
+	Role           string            `json:"role,omitempty"`       // by the name asked for, cut
+	Session        string            `json:"session,omitempty"`    // name of a session that is the caller's own
+	Credential     string            `json:"credential,omitempty"` // id of what left
+	RequestID      string            `json:"request_id,omitempty"` // of the STS answer that it came in
+	Dropped        int               `json:"dropped,omitempty"`    // records of this caller since the one before that were not written
 }
 
 // Options of a Log.
 type Options struct {
-	File     string // path of the file; it is made with mode 0600
-	Required bool   // a grant whose record cannot be written is an error, and no grant is dropped
+	File     string       // path of the file; it is made with mode 0600. "" is Handler
+	Handler  slog.Handler // of the log that has the records where there is no file
+	Required bool         // a grant whose record cannot be written is an error, and no grant is dropped
 	Now      func() time.Time
 }
 
-// A caller may cause burst records at once and one more each interval: what it
-// repeats faster is counted and not written.
-const (
-	burst    = 60
-	interval = time.Second
-	// callersMost bounds what is remembered of callers.
-	callersMost = 4096
-	// lookEvery is how often it is looked whether the file was renamed.
-	lookEvery = time.Second
-)
-
-// A Log writes records to a file. It may be used concurrently.
+// A Log writes records. It may be used concurrently.
 type Log struct {
 	o Options
 
 	mu      sync.Mutex
-	file    *os.File           // guarded by mu
-	looked  time.Time          // guarded by mu: when path and file were compared
-	callers map[string]*budget // guarded by mu
+	file    *os.File // guarded by mu; nil for Handler, and after a failure
+	torn    bool     // guarded by mu: the newest record was not written to its end
+	callers callers  // guarded by mu
 }
 
-type budget struct {
-	left    int       // records that may be written at once
-	since   time.Time // when left was last topped up
-	dropped int
-}
-
-// Open opens or makes the file.
+// Open opens or makes the file, where one is named.
 func Open(o Options) (*Log, error) {
-	l := &Log{o: o, callers: map[string]*budget{}, looked: o.Now()}
-	f, err := openFile(o.File)
-	if err != nil {
-		return nil, err
+	l := &Log{o: o, callers: callers{burst: logBurst, every: logEvery}}
+	if o.File == "" {
+		return l, nil
 	}
-	l.file = f
-	return l, nil
+	l.callers.burst, l.callers.every = fileBurst, fileEvery
+	var err error
+	l.file, err = openFile(o.File)
+	return l, err
 }
 
 func openFile(path string) (*os.File, error) {
@@ -115,66 +116,69 @@ func openFile(path string) (*os.File, error) {
 	return f, nil
 }
 
-// Write writes r, unless its caller has had more than its share. The error is
-// that of the file; without Required it is for the log only.
+// roleMost is how much of a role's name is kept: a stranger has chosen it.
+const roleMost = 256
+
+// Write writes r, unless its caller has had more than its share, and before it
+// what is to be told of callers who do not come back. The error is that of the
+// file or the log; without Required it is for the log only.
 func (l *Log) Write(r Record) error {
+	r.Role = r.Role[:min(len(r.Role), roleMost)]
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.admit(&r) {
-		return nil
+	var failed error
+	for _, told := range l.callers.overdue(r.Time) {
+		failed = errors.Join(failed, l.put(told))
+	}
+	if !l.callers.admit(&r, l.o.Required && r.Verdict == Granted) {
+		return failed
+	}
+	return errors.Join(failed, l.put(r))
+}
+
+// put writes a record. The caller holds l.mu.
+func (l *Log) put(r Record) error {
+	if l.o.File == "" {
+		return l.say(r)
 	}
 	line, err := json.Marshal(r)
 	if err != nil {
 		return fmt.Errorf("writing an audit record: %w", err)
 	}
-	if err := l.reopen(r.Time); err != nil {
+	if err := l.follow(); err != nil {
 		return err
 	}
-	if n, err := l.file.Write(append(line, '\n')); err != nil {
-		if n > 0 { // the next record must not continue this line
-			_, _ = io.WriteString(l.file, "\n")
-		}
+	line = append(ascii(line), '\n')
+	if l.torn { // this record must not continue the line
+		line = append([]byte{'\n'}, line...)
+	}
+	n, err := l.file.Write(line)
+	if err != nil {
+		l.torn = l.torn || n > 0
+		return fmt.Errorf("writing an audit record: %w", err)
+	}
+	l.torn = false
+	return nil
+}
+
+// say writes a record to the log.
+func (l *Log) say(r Record) error {
+	ctx := context.Background()
+	if !l.o.Handler.Enabled(ctx, slog.LevelInfo) {
+		return nil // the operator wants none; the configuration does not take that together with Required
+	}
+	line := slog.NewRecord(r.Time, slog.LevelInfo, r.message(), 0)
+	line.AddAttrs(r.attrs()...)
+	if err := l.o.Handler.Handle(ctx, line); err != nil {
 		return fmt.Errorf("writing an audit record: %w", err)
 	}
 	return nil
 }
 
-// admit decides whether r is written, and gives it the count of those before
-// it that were not.
-func (l *Log) admit(r *Record) bool {
-	uid := "?"
-	if r.UID != nil {
-		uid = fmt.Sprint(*r.UID)
-	}
-	who := strings.Join([]string{uid, r.Unit, r.Container, r.Pod, r.Listener}, " ")
-	b := l.callers[who]
-	if b == nil {
-		if len(l.callers) >= callersMost {
-			clear(l.callers)
-		}
-		b = &budget{left: burst, since: r.Time}
-		l.callers[who] = b
-	}
-	if more := int(r.Time.Sub(b.since) / interval); more > 0 {
-		b.left, b.since = min(burst, b.left+more), b.since.Add(time.Duration(more)*interval)
-	} else if more < 0 { // the clock was put back
-		b.since = r.Time
-	}
-	if b.left == 0 && (!l.o.Required || r.Verdict != Granted) {
-		b.dropped++
-		return false
-	}
-	b.left = max(0, b.left-1)
-	r.Dropped, b.dropped = b.dropped, 0
-	return true
-}
-
-// reopen follows a file that was renamed, as logrotate does it.
-func (l *Log) reopen(now time.Time) error {
-	if l.file != nil && now.Sub(l.looked).Abs() < lookEvery {
-		return nil
-	}
-	l.looked = now
+// follow opens the file again when its path leads to another, or to none: it
+// was renamed. It is looked each time, because what is renamed may be
+// compressed and gone a moment later.
+func (l *Log) follow() error {
 	if l.file != nil {
 		have, err1 := l.file.Stat()
 		want, err2 := os.Stat(l.o.File)
@@ -189,13 +193,31 @@ func (l *Log) reopen(now time.Time) error {
 	if l.file != nil {
 		_ = l.file.Close()
 	}
-	l.file = f
+	l.file, l.torn = f, false
 	return nil
 }
 
-// Close closes the file.
+// Reopen looks at once whether the file was renamed, and not with the next
+// record.
+func (l *Log) Reopen() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.o.File == "" {
+		return nil
+	}
+	return l.follow()
+}
+
+// Close writes what is to be told of callers, and closes the file.
 func (l *Log) Close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.file.Close()
+	var failed error
+	for _, told := range l.callers.all(l.o.Now()) {
+		failed = errors.Join(failed, l.put(told))
+	}
+	if l.file != nil {
+		failed = errors.Join(failed, l.file.Close())
+	}
+	return failed
 }
