@@ -63,7 +63,7 @@ func TestUnitsAreUnderstood(t *testing.T) {
 	for name, dropIns := range map[string][]string{"as shipped": nil, "with the examples": {"socket.conf", "secret.conf"}} {
 		root := tree(t, dropIns...)
 		args := []string{"verify", "--root=" + root, "--man=no"}
-		for _, u := range []string{"hostrole.service", "hostrole.socket", "hostrole-wait.service", "hostrole-credentials.target"} {
+		for _, u := range []string{"hostrole.service", "hostrole@second.service", "hostrole.socket", "hostrole-wait.service", "hostrole-credentials.target"} {
 			args = append(args, "/usr/lib/systemd/system/"+u)
 		}
 		out, err := exec.Command(program, args...).CombinedOutput()
@@ -81,10 +81,14 @@ func TestUnitsAreUnderstood(t *testing.T) {
 
 func TestUnitsAreConfined(t *testing.T) {
 	program := analyze(t)
-	for name, unit := range map[string]string{"the daemon": "hostrole.service", "waiting": "hostrole-wait.service"} {
-		out, err := exec.Command(program, "security", "--no-pager", "--offline=true", "--threshold=18", filepath.Join(unitDir, unit)).CombinedOutput()
+	units, err := filepath.Glob(unitDir + "/*.service")
+	if err != nil || len(units) < 3 {
+		t.Fatalf("%d units: %v", len(units), err)
+	}
+	for _, unit := range units {
+		out, err := exec.Command(program, "security", "--no-pager", "--offline=true", "--threshold=18", unit).CombinedOutput()
 		if err != nil {
-			t.Errorf("%s: the exposure is above 1.8: %v\n%s", name, err, out)
+			t.Errorf("%s: the exposure is above 1.8: %v\n%s", unit, err, out)
 		}
 	}
 }
@@ -104,6 +108,50 @@ func TestUnitsKeepTheirPromises(t *testing.T) {
 			if !strings.Contains(string(b), "\n"+line+"\n") {
 				t.Errorf("%s does not say %s", unit, line)
 			}
+		}
+	}
+}
+
+// A second daemon is confined and kept as the first one is: only what names it
+// differs.
+func TestUnitOfASecondDaemonIsTheSame(t *testing.T) {
+	lines := func(unit string) map[string]bool {
+		b, err := os.ReadFile(filepath.Join(unitDir, unit))
+		if err != nil {
+			t.Fatal(err)
+		}
+		all := map[string]bool{}
+		for line := range strings.Lines(string(b)) {
+			if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
+				all[line] = true
+			}
+		}
+		return all
+	}
+	first, second := lines("hostrole.service"), lines("hostrole@.service")
+	for one, other := range map[string]string{
+		"Description=Role credentials on the metadata address": "Description=Role credentials on another address, %i",
+		"ExecStart=/usr/bin/hostrole run":                      "ExecStart=/usr/bin/hostrole run --config /etc/hostrole/%i.toml",
+		"ExecReload=/usr/bin/hostrole reload":                  "ExecReload=/usr/bin/hostrole reload --socket /run/hostrole@%i/admin.sock",
+		"RuntimeDirectory=hostrole":                            "RuntimeDirectory=hostrole@%i",
+		"StateDirectory=hostrole":                              "StateDirectory=hostrole@%i",
+		"User=hostrole":                                        "User=hostrole-%i",
+	} {
+		if !first[one] || !second[other] {
+			t.Errorf("missing: %q in the one unit, or %q in the other", one, other)
+		}
+		delete(first, one)
+		delete(second, other)
+	}
+	delete(second, "Group=hostrole")
+	for line := range first {
+		if !second[line] {
+			t.Errorf("hostrole@.service does not say %s", line)
+		}
+	}
+	for line := range second {
+		if !first[line] {
+			t.Errorf("hostrole.service does not say %s", line)
 		}
 	}
 }
