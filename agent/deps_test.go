@@ -80,7 +80,8 @@ cmd/hostrole/subject       : agent/admin imds/caller/cgroup
 cmd/hostrole/live          : agent agent/config agent/facts agent/report agent/roles cmd/hostrole/screen rotation rotation/credential rotation/source rotation/upstream
 cmd/hostrole/page          : agent/admin cmd/hostrole/picture
 cmd/hostrole/picture       : agent/admin cmd/hostrole/screen
-cmd/hostrole/setup         : agent/config cmd/hostrole/live cmd/hostrole/operator cmd/hostrole/screen
+cmd/hostrole/setup         : agent/config cmd/hostrole/live cmd/hostrole/operator cmd/hostrole/prompt
+cmd/hostrole/prompt        : cmd/hostrole/screen
 cmd/hostrole/profile       :
 cmd/hostrole/screen        : agent/admin
 `
@@ -120,7 +121,7 @@ var libraries = []library{
 	{"github.com/vishvananda/netlink", "agent/hostaddr agent/facts imds/caller/netns cmd/hostrole agent/occupant", "addresses and links"},
 	{"golang.org/x/oauth2", "rotation/assertion", "token endpoints"},
 	{"golang.org/x/sync", "rotation imds agent imds/caller/runtime", "singleflight and semaphores"},
-	{"golang.org/x/sys", "rotation/handover imds imds/caller/* agent agent/hostaddr agent/facts agent/admin agent/estate systemd cmd/hostrole cmd/hostrole/screen cmd/hostrole/setup agent/redirect agent/occupant", "system calls that package syscall lacks"},
+	{"golang.org/x/sys", "rotation/handover imds imds/caller/* agent agent/hostaddr agent/facts agent/admin agent/estate systemd cmd/hostrole cmd/hostrole/screen cmd/hostrole/prompt agent/redirect agent/occupant", "system calls that package syscall lacks"},
 }
 
 // A rule holds a deed to the files that it names. A file that it names without

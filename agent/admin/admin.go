@@ -38,6 +38,11 @@ const Listener = "admin socket"
 //go:embed status.schema.json
 var StatusSchema []byte
 
+// HistorySchema is the JSON schema of a [History].
+//
+//go:embed history.schema.json
+var HistorySchema []byte
+
 // The failures of the operations; the client returns what the server's
 // functions did.
 var (
@@ -90,6 +95,16 @@ type Status struct {
 	Listeners []Endpoint `json:"listeners"`
 	Addresses []Address  `json:"addresses"` // that the daemon keeps on the host
 	Decisions []Decision `json:"decisions"` // the newest of each caller, newest first
+	Troubles  []Trouble  `json:"troubles"`  // what is wrong beside all that
+}
+
+// A Trouble is something that is wrong and that no role, address or decision
+// tells of.
+type Trouble struct {
+	Kind  string    `json:"kind"`  // audit | config | handover | requests
+	Time  time.Time `json:"time"`  // since when; of one with a count, when it was last so
+	Count int       `json:"count"` // how often within the last hours; 0 for what lasts
+	Text  string    `json:"text"`  // what is wrong, why, and what to do
 }
 
 // A State is how a role fares.
@@ -97,16 +112,18 @@ type State string
 
 // The states of a role.
 const (
-	Live     State = "live"     // it is served, and the newest renewal worked
-	Failing  State = "failing"  // it is served, and the newest renewal failed
-	Starting State = "starting" // the first attempt has not ended
-	Down     State = "down"     // it is not served: the upstream does not answer
-	Refused  State = "refused"  // it is not served: the upstream said no
-	Revoked  State = "revoked"  // it is not served: an operator revoked it
+	Live     State = "live"      // it is served, and the newest renewal worked
+	Failing  State = "failing"   // it is served, and the newest renewal failed
+	Starting State = "starting"  // the first attempt has not ended
+	Down     State = "down"      // it is not served: the upstream does not answer
+	Refused  State = "refused"   // it is not served: the upstream said no
+	Revoked  State = "revoked"   // it is not served: an operator revoked it
+	OnDemand State = "on demand" // each caller has a session of its own, and none has asked for one
 )
 
-// Served reports whether callers are given a credential.
-func (s State) Served() bool { return s == Live || s == Failing }
+// Served reports whether callers are given a credential, as far as is known
+// before they ask.
+func (s State) Served() bool { return s == Live || s == Failing || s == OnDemand }
 
 // A Role is one role of the configuration and its session.
 type Role struct {
@@ -117,6 +134,7 @@ type Role struct {
 	Session    string     `json:"session"`           // 8 hexadecimal digits that stand for all its parameters
 	State      State      `json:"state"`             //
 	Credential string     `json:"credential"`        // id, as in logs and audit records; "" without one
+	Endpoint   string     `json:"endpoint"`          // host that gave the credential; "" when that is not known
 	Issued     *time.Time `json:"issued,omitempty"`  // of the credential
 	Expires    *time.Time `json:"expires,omitempty"` // absent for one that never does
 	// Life is the whole life of the credential and Left what remains of it, by
@@ -131,6 +149,17 @@ type Role struct {
 	Error    string     `json:"error"`                  // of the newest attempt; "" when it worked
 	Skew     float64    `json:"clock_skew_seconds"`     // the upstream's clock minus ours; 0 while unknown or too small to tell
 	Others   []string   `json:"same_session,omitempty"` // other roles that share the session
+	Callers  *Callers   `json:"callers,omitempty"`      // absent for a role with one session for all
+}
+
+// Callers are the sessions of a role that has one for each caller. The
+// credential, dates and failures of the role are then those of the session that
+// fares worst.
+type Callers struct {
+	Sessions int      `json:"sessions"` // that there are
+	Served   int      `json:"served"`   // of these
+	Most     int      `json:"most"`     // that there can be
+	Facts    []string `json:"facts"`    // that tell callers apart: unit, user, uid, container
 }
 
 // An Endpoint is one address that is listened on.
@@ -183,8 +212,18 @@ type Answer struct {
 	Rule      string   `json:"rule"`     // that decides; "" when none matches
 	Roles     []string `json:"roles"`    // tables; the first is the caller's own; none is a host without a role
 	Reason    string   `json:"reason"`
-	Passed    []string `json:"passed"`    // rules before the one that decides, each with why it does not match
-	Rehearsed []string `json:"rehearsed"` // audit-only rules that would have decided
+	Named     []Named  `json:"named,omitempty"` // roles whose session is the caller's own
+	Passed    []string `json:"passed"`          // rules before the one that decides, each with why it does not match
+	Rehearsed []string `json:"rehearsed"`       // audit-only rules that would have decided
+}
+
+// Named is what the upstream is told of a caller, so that its own records name
+// the caller.
+type Named struct {
+	Role           string            `json:"role"` // of its table
+	SessionName    string            `json:"session_name"`
+	SourceIdentity string            `json:"source_identity,omitempty"`
+	Tags           map[string]string `json:"tags,omitempty"`
 }
 
 // A Renewal is the outcome of one refresh.

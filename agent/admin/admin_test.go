@@ -19,7 +19,7 @@ import (
 // is no place in it that could hold a secret, or whatever else somebody puts
 // into an interface.
 func TestTypesHoldNoSecret(t *testing.T) {
-	for _, v := range []any{admin.Status{}, admin.Explanation{}, admin.Renewal{}, admin.Reload{}, admin.Revocation{}} {
+	for _, v := range []any{admin.Status{}, admin.History{}, admin.Explanation{}, admin.Renewal{}, admin.Reload{}, admin.Revocation{}} {
 		plain(t, reflect.TypeOf(v), reflect.TypeOf(v).Name())
 	}
 	if found := (holder{}); kinds(reflect.TypeOf(found)) {
@@ -43,6 +43,8 @@ func kinds(is reflect.Type) bool {
 	switch is.Kind() {
 	case reflect.Pointer, reflect.Slice:
 		return is.Elem().Kind() != reflect.Uint8 && kinds(is.Elem())
+	case reflect.Map:
+		return kinds(is.Key()) && kinds(is.Elem())
 	case reflect.Struct:
 		if is == reflect.TypeFor[time.Time]() {
 			return true
@@ -66,6 +68,11 @@ func TestSchemaIsThatOfTheTypes(t *testing.T) {
 		t.Fatal(err)
 	}
 	agree(t, "status", schema, reflect.TypeFor[admin.Status]())
+	schema = nil
+	if err := json.Unmarshal(admin.HistorySchema, &schema); err != nil {
+		t.Fatal(err)
+	}
+	agree(t, "history", schema, reflect.TypeFor[admin.History]())
 }
 
 func agree(t *testing.T, at string, schema map[string]any, is reflect.Type) {
@@ -111,7 +118,7 @@ func agree(t *testing.T, at string, schema map[string]any, is reflect.Type) {
 }
 
 func TestStatesAreThoseOfTheSchema(t *testing.T) {
-	for _, s := range []admin.State{admin.Live, admin.Failing, admin.Starting, admin.Down, admin.Refused, admin.Revoked} {
+	for _, s := range []admin.State{admin.Live, admin.Failing, admin.Starting, admin.Down, admin.Refused, admin.Revoked, admin.OnDemand} {
 		if !strings.Contains(string(admin.StatusSchema), `"`+string(s)+`"`) {
 			t.Errorf("the schema does not know %q", s)
 		}

@@ -38,6 +38,17 @@ func (c *Client) Status(ctx context.Context) (s Status, err error) {
 	return s, c.call(ctx, http.MethodGet, "status", nil, &s)
 }
 
+// Await is Status for who waits for a role, or with "" for any: its first call is
+// not put off any longer. It waits for nothing itself.
+func (c *Client) Await(ctx context.Context, role string) (s Status, err error) {
+	return s, c.call(ctx, http.MethodGet, "status", url.Values{"await": {role}}, &s)
+}
+
+// History asks what has happened lately.
+func (c *Client) History(ctx context.Context) (h History, err error) {
+	return h, c.call(ctx, http.MethodGet, "history", nil, &h)
+}
+
 // Explain asks what a user's process in a cgroup would be given, and why; the
 // cgroup may be "".
 func (c *Client) Explain(ctx context.Context, uid uint32, cgroup string) (e Explanation, err error) {

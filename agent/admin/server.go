@@ -38,9 +38,14 @@ func CgroupPath(text string) string {
 }
 
 // Options are a Server's parts. The functions are called concurrently; all but
-// Metrics, Member and Log are required.
+// Await, History, Metrics, Member and Log are required.
 type Options struct {
 	Status func() Status
+	// Await is told before a Status that somebody waits for a role, or "" for
+	// any; nil: nobody is told.
+	Await func(role string)
+	// History is what status --web draws; nil: there is none.
+	History func() History
 	// Explain is about a user's process in a cgroup; "" for one of no cgroup
 	// that is known.
 	Explain func(uid uint32, cgroup string) (Explanation, error)
@@ -93,7 +98,15 @@ func New(o Options) *Server {
 	}
 	s := &Server{o: o}
 	mux := http.NewServeMux()
-	mux.Handle("GET /v1/status", s.to(reader, func(*http.Request, Peer) (any, error) { return o.Status(), nil }))
+	mux.Handle("GET /v1/status", s.to(reader, func(r *http.Request, _ Peer) (any, error) {
+		if o.Await != nil && r.URL.Query().Has("await") {
+			o.Await(r.FormValue("await"))
+		}
+		return o.Status(), nil
+	}))
+	if o.History != nil {
+		mux.Handle("GET /v1/history", s.to(reader, func(*http.Request, Peer) (any, error) { return o.History(), nil }))
+	}
 	mux.Handle("GET /v1/explain", s.to(reader, func(r *http.Request, _ Peer) (any, error) {
 		uid, err := strconv.ParseUint(r.FormValue("uid"), 10, 32)
 		if err != nil {

@@ -52,8 +52,9 @@ func newDaemon() *daemon {
 			}
 			return slices.Clone(d.roles)
 		},
-		Config:  func() metrics.Config { d.mu.Lock(); defer d.mu.Unlock(); return d.config },
-		Missing: func() int { d.mu.Lock(); defer d.mu.Unlock(); return d.missing },
+		Config:      func() metrics.Config { d.mu.Lock(); defer d.mu.Unlock(); return d.config },
+		Connections: func(listener string) int { return len(listener) },
+		Missing:     func() int { d.mu.Lock(); defer d.mu.Unlock(); return d.missing },
 	})
 	return d
 }

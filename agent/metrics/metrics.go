@@ -34,6 +34,7 @@ const (
 	// Why a decision was Denied.
 	UnknownCaller = "unknown_caller" // the kernel does not say who it is
 	NoRule        = "no_rule"        // no rule matches
+	MissingFact   = "missing_fact"   // the caller has not what its session is named after
 	OtherRole     = "other_role"     // the rule that matches does not have that role
 	Rejected      = "rejected"       // it did not show the token that its listener asks for
 
@@ -60,6 +61,8 @@ type Options struct {
 	Roles             func() []Role
 	Config            func() Config
 	Missing           func() int // addresses that should be on the host and are not
+	// Connections is how many connections of a listener are open.
+	Connections func(listener string) int
 }
 
 // A Metrics is the daemon's counters and their handler. It may be used
@@ -118,7 +121,7 @@ func New(o Options) *Metrics {
 		}
 	}
 	denials := counter("hostrole_denials_total", "Decisions that denied a role to a caller, by reason.", "reason")
-	m.denials = words(denials, UnknownCaller, NoRule, OtherRole, Rejected, Other)
+	m.denials = words(denials, UnknownCaller, NoRule, MissingFact, OtherRole, Rejected, Other)
 	addresses := counter("hostrole_address_events_total", "What happened to the addresses that the daemon keeps on the host.", "event")
 	m.addresses = words(addresses, PutBack, Lost, Restored, Rival, Exposed, Deaf, Other)
 	panics := counter("hostrole_panics_total", "Faults in this program that were contained; each is a bug.", "part")

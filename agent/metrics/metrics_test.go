@@ -2,6 +2,7 @@ package metrics_test
 
 import (
 	"math"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -27,6 +28,8 @@ func TestValues(t *testing.T) {
 			{Name: "fixed", Live: true, Endless: true},
 			{Name: "new"},
 			{Name: "taken", Revoked: true},
+			{Name: "waiting", Live: true, Callers: true},
+			{Name: "callers", Live: true, Callers: true, Sessions: 7, Expires: now.Add(time.Hour), Headroom: time.Minute},
 		}
 		d.config, d.missing = metrics.Config{Since: now}, 1
 	})
@@ -64,6 +67,12 @@ func TestValues(t *testing.T) {
 		`hostrole_outage_headroom_seconds{role="app"}`:                           2400,
 		`hostrole_outage_headroom_seconds{role="gone"}`:                          0,
 		`hostrole_outage_headroom_seconds{role="fixed"}`:                         math.Inf(1),
+		`hostrole_outage_headroom_seconds{role="waiting"}`:                       math.NaN(),
+		`hostrole_role_live{role="waiting"}`:                                     1,
+		`hostrole_role_sessions{role="waiting"}`:                                 0,
+		`hostrole_role_sessions{role="callers"}`:                                 7,
+		`hostrole_outage_headroom_seconds{role="callers"}`:                       60,
+		`count(hostrole_role_sessions)`:                                          2,
 		`hostrole_clock_skew_seconds{role="app"}`:                                -1.5,
 		`hostrole_renewals_total{role="app",result="success",class="fine"}`:      1,
 		`hostrole_renewals_total{role="app",result="failure",class="throttled"}`: 2,
@@ -80,6 +89,7 @@ func TestValues(t *testing.T) {
 		`hostrole_request_duration_seconds_bucket{listener="host",le="0.005"}`:   2,
 		`hostrole_requests_in_flight{listener="host"}`:                           1,
 		`hostrole_connections_total{listener="host"}`:                            2,
+		`hostrole_connections_open{listener="tasks"}`:                            5,
 		`hostrole_token_failures_total{listener="host"}`:                         1,
 		`hostrole_unidentified_callers_total{listener="tasks"}`:                  1,
 		`hostrole_unidentified_callers_total{listener="host"}`:                   0,
@@ -279,17 +289,24 @@ func TestExposition(t *testing.T) {
 	}
 }
 
-// promtool is that of PATH or of build/tools; most machines have none.
+// promtool is that of PATH, or what agent/e2e/setup.sh has fetched.
 func promtool(t *testing.T) string {
 	t.Helper()
 	if path, err := exec.LookPath("promtool"); err == nil {
 		return path
 	}
-	found, _ := filepath.Glob("../../build/tools/promtool*")
-	if len(found) == 0 {
-		t.Skip("no promtool in PATH or build/tools; promlint has looked at the exposition, and TestRules at the rules")
+	cache := os.Getenv("HOSTROLE_E2E_CACHE")
+	if base, err := os.UserCacheDir(); cache == "" && err == nil {
+		cache = filepath.Join(base, "hostrole-e2e")
 	}
-	return found[0]
+	path := filepath.Join(cache, "promtool")
+	if _, err := os.Stat(path); err != nil {
+		if os.Getenv("HOSTROLE_E2E") == "require" {
+			t.Fatal("missing, and HOSTROLE_E2E=require: promtool: run agent/e2e/setup.sh")
+		}
+		t.Skip("SKIPPED, missing: promtool: run agent/e2e/setup.sh; promlint has looked at the exposition, and TestRules at the rules")
+	}
+	return path
 }
 
 func TestPromtool(t *testing.T) {
@@ -302,5 +319,9 @@ func TestPromtool(t *testing.T) {
 	}
 	if out, err := exec.Command(tool, "check", "rules", rulesFile).CombinedOutput(); err != nil {
 		t.Errorf("promtool check rules: %v\n%s", err, out)
+	}
+	// Each alert is silent first, and then fires with its words.
+	if out, err := exec.Command(tool, "test", "rules", rehearsalFile).CombinedOutput(); err != nil {
+		t.Errorf("promtool test rules: %v\n%s", err, out)
 	}
 }

@@ -17,6 +17,8 @@ import (
 
 const (
 	rulesFile     = "../../packaging/prometheus/hostrole.rules.yaml"
+	rehearsalFile = "../../packaging/prometheus/hostrole.rules.test.yaml"
+	runbooksFile  = "../../packaging/docs/runbooks.md"
 	dashboardFile = "../../packaging/grafana/hostrole.json"
 )
 

@@ -14,6 +14,8 @@ type Role struct {
 	Name     string // of its table
 	Live     bool   // callers are given a credential
 	Revoked  bool   // by an operator
+	Callers  bool   // each has a session of its own
+	Sessions int    // of these; 0 for a role with one for all
 	Failures int    // renewals that failed in a row
 	// Expires is the end of the newest credential; zero without a credential.
 	// With Endless there is a credential that has no end.
@@ -37,8 +39,8 @@ type state struct {
 	m *Metrics
 
 	live, revoked, failures, expires, headroom, skew *prometheus.Desc
-	renewed                                          *prometheus.Desc
-	atWork, since, missing                           *prometheus.Desc
+	renewed, sessions                                *prometheus.Desc
+	atWork, since, missing, open                     *prometheus.Desc
 }
 
 func newState(o Options, m *Metrics) *state {
@@ -53,16 +55,18 @@ func newState(o Options, m *Metrics) *state {
 		expires:  desc("credential_expiry_timestamp_seconds", "End of the role's newest credential; absent while there is none, +Inf when it has no end.", "role"),
 		headroom: desc("outage_headroom_seconds", "How long the role's upstream may be away before callers notice.", "role"),
 		skew:     desc("clock_skew_seconds", "Clock of the role's upstream minus ours; 0 while it is unknown or too small to tell.", "role"),
+		sessions: desc("role_sessions", "Sessions of a role that has one for each caller.", "role"),
 		renewed:  desc("renewals_total", "Attempts to renew the role's credential, by result and by what kind of failure it was.", "role", "result", "class"),
 		atWork:   desc("config_last_reload_successful", "1 while the configuration that was read last is at work, else 0."),
 		since:    desc("config_last_reload_success_timestamp_seconds", "When the configuration that is at work was read."),
+		open:     desc("connections_open", "Connections that are open.", "listener"),
 		missing:  desc("addresses_missing", "Addresses that the daemon should keep on the host and cannot."),
 	}
 }
 
 // Describe is of prometheus.Collector.
 func (s *state) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{s.live, s.revoked, s.failures, s.expires, s.headroom, s.skew, s.renewed, s.atWork, s.since, s.missing} {
+	for _, d := range []*prometheus.Desc{s.live, s.revoked, s.failures, s.expires, s.headroom, s.skew, s.renewed, s.sessions, s.atWork, s.since, s.missing, s.open} {
 		to <- d
 	}
 }
@@ -91,7 +95,11 @@ func (s *state) Collect(to chan<- prometheus.Metric) {
 		case !r.Expires.IsZero():
 			gauge(s.expires, seconds(r.Expires), r.Name)
 		}
+		if r.Callers {
+			gauge(s.sessions, float64(r.Sessions), r.Name)
+		}
 		switch {
+		case r.Live && r.Callers && r.Sessions == 0: // there is nothing that callers could notice
 		case r.Live && r.Endless:
 			gauge(s.headroom, math.Inf(1), r.Name)
 		case r.Live:
@@ -107,6 +115,9 @@ func (s *state) Collect(to chan<- prometheus.Metric) {
 	gauge(s.atWork, truth(c.AtWork))
 	gauge(s.since, seconds(c.Since))
 	gauge(s.missing, float64(s.o.Missing()))
+	for _, l := range s.o.Listeners {
+		gauge(s.open, float64(s.o.Connections(l.Name)), l.Name)
+	}
 }
 
 func truth(b bool) float64 {

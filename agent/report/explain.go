@@ -28,6 +28,8 @@ func answer(rules policy.Policy, who caller.Caller) admin.Answer {
 	case !who.Known():
 		a.Reason = "the kernel's word for this user is that it is unknown, and no rule matches who is unknown"
 		return a
+	case d.Missing != "":
+		a.Reason = fmt.Sprintf("%s decides, and gives nothing: the session is named after the caller's %s, which is not known", d.Rule, d.Missing)
 	case d.Rule == "":
 		a.Reason = fmt.Sprintf("none of the %d rules matches: the caller sees a host without a role", len(rules))
 	}
@@ -40,6 +42,9 @@ func answer(rules policy.Policy, who caller.Caller) admin.Answer {
 			continue
 		}
 		if len(miss) == 0 {
+			if d.Missing != "" {
+				break
+			}
 			a.Reason = fmt.Sprintf("%s is the first rule that matches, by %s", r.Name, words(hit))
 			break
 		}
@@ -55,7 +60,7 @@ func facts(r policy.Rule, who caller.Caller) (hit, miss []string) {
 	all := reflect.ValueOf(r)
 	for i := range all.NumField() {
 		f, v := all.Type().Field(i), all.Field(i)
-		if f.Name == "Roles" || v.Kind() != reflect.Slice && v.Kind() != reflect.Map || v.Len() == 0 {
+		if f.Name == "Roles" || f.Name == "Needs" || v.Kind() != reflect.Slice && v.Kind() != reflect.Map || v.Len() == 0 {
 			continue
 		}
 		one := policy.Rule{Name: "one", Roles: []string{"one"}}
@@ -81,7 +86,7 @@ func words(names []string) string { return strings.Join(names, " and ") }
 // is says what the caller has in place of what was asked for.
 func is(miss []string, who caller.Caller) string {
 	known := map[string]string{"uid": who.UID.String(), "user": who.User, "group": strings.Join(who.Groups, ", "),
-		"listener": who.Listener, "unit": who.Unit, "container": who.Container, "pod": who.Pod}
+		"listener": who.Listener, "unit": who.Unit, "container": who.Container, "image": who.Image, "pod": who.Pod}
 	var said []string
 	for _, name := range miss {
 		switch value, told := known[name]; {

@@ -58,7 +58,7 @@ func Role(r *roles.Role, from string, out Outcomes, revoked bool, now time.Time)
 		said.State = admin.Down
 	}
 	if c.Complete() {
-		said.Credential, said.Issued = c.ID(), &c.Issued
+		said.Credential, said.Endpoint, said.Issued = c.ID(), c.Endpoint, &c.Issued
 		if !c.Expires.IsZero() {
 			said.Expires, said.Life, said.Left = &c.Expires, seconds(c.Expires.Sub(c.Issued)), seconds(max(0, left))
 		}

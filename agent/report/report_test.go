@@ -181,3 +181,77 @@ func TestUser(t *testing.T) {
 		t.Errorf("a uid without an account is %+v, %v", who, err)
 	}
 }
+
+// A role that has a session for each caller fares as the one that fares worst.
+func TestCallers(t *testing.T) {
+	t.Parallel()
+	down, no := errors.New("no route to host"), fmt.Errorf("%w: AccessDenied", source.ErrAccessDenied)
+	live := outcome{&store.Entry{Credential: keys(time.Hour)}, time.Minute}
+	sooner := outcome{&store.Entry{Credential: keys(30 * time.Minute)}, time.Minute}
+	failing := outcome{&store.Entry{Credential: keys(time.Hour), Err: down, Failures: 3}, time.Minute}
+	dead := outcome{&store.Entry{Err: down, Failures: 9}, 0}
+	refused := outcome{&store.Entry{Err: no, Failures: 1}, 0}
+	fresh := outcome{&store.Entry{}, 0}
+	r := &roles.Role{ID: "app", Name: "App", Facts: []string{"unit"}, Job: rotation.Job{Key: credential.NewKey("all")}}
+	for name, c := range map[string]struct {
+		sessions []outcome
+		revoked  bool
+		want     admin.State
+		served   int
+		failures int
+	}{
+		"nobody has asked":                   {want: admin.OnDemand},
+		"an operator has revoked it":         {revoked: true, want: admin.Revoked},
+		"all are live":                       {sessions: []outcome{live, sooner, live}, want: admin.Live, served: 3},
+		"one has just come":                  {sessions: []outcome{live, fresh}, want: admin.Live, served: 1},
+		"the only one has just come":         {sessions: []outcome{fresh}, want: admin.Starting},
+		"one is not renewed":                 {sessions: []outcome{live, failing}, want: admin.Failing, served: 2, failures: 3},
+		"one is not served, and others are":  {sessions: []outcome{live, dead, failing}, want: admin.Failing, served: 2, failures: 9},
+		"none is served":                     {sessions: []outcome{dead, fresh}, want: admin.Down, failures: 9},
+		"one is refused, and others are not": {sessions: []outcome{refused, live}, want: admin.Failing, served: 1, failures: 1},
+		"all are refused":                    {sessions: []outcome{refused}, want: admin.Refused, failures: 1},
+	} {
+		of, list := outcomes{}, []credential.Key(nil)
+		for i, o := range c.sessions {
+			k := credential.NewKey(fmt.Sprint(i))
+			of[k], list = o, append(list, k)
+		}
+		got := report.Callers(r, "role.hub", list, 256, of, c.revoked, now)
+		if got.State != c.want || got.Callers == nil || got.Callers.Sessions != len(c.sessions) || got.Callers.Served != c.served || got.Callers.Most != 256 || got.Failures != c.failures ||
+			got.Name != "app" || got.Session != r.Job.Key.String() || got.From != "role.hub" {
+			t.Errorf("%s: %+v, %+v", name, got, got.Callers)
+		}
+		if name == "all are live" && (got.Expires == nil || !got.Expires.Equal(now.Add(30*time.Minute))) {
+			t.Errorf("the one that ends first is not shown: %v", got.Expires)
+		}
+	}
+}
+
+// outcomes are those of many keys.
+type outcomes map[credential.Key]outcome
+
+func (o outcomes) Entry(k credential.Key) *store.Entry                          { return o[k].entry }
+func (o outcomes) Left(k credential.Key, _ credential.Credential) time.Duration { return o[k].left }
+
+// Who has not what the session is named after is told which fact that is, and
+// what a rule needs for a session is no fact that it asks for.
+func TestExplainMissing(t *testing.T) {
+	t.Parallel()
+	rules := policy.Policy{
+		{Name: "web", Users: []string{"web"}, Roles: []string{"web"}},
+		{Name: "app", Users: []string{"app"}, Roles: []string{"app"}, Needs: map[string][]string{"app": {"unit"}}},
+		{Name: "all", Any: true, Roles: []string{"box"}},
+	}
+	who := caller.Caller{UID: caller.NewID(1000), User: "app"}
+	got := report.Explain(rules, who, []string{"host"}).Answers[0]
+	if got.Reason != "app decides, and gives nothing: the session is named after the caller's unit, which is not known" || got.Rule != "app" || len(got.Roles) != 0 {
+		t.Errorf("%+v", got)
+	}
+	if len(got.Passed) != 1 {
+		t.Errorf("passed are %q", got.Passed)
+	}
+	who.Unit = "app.service"
+	if got := report.Explain(rules, who, []string{"host"}).Answers[0]; got.Reason != "app is the first rule that matches, by user" || !slices.Equal(got.Roles, []string{"app"}) {
+		t.Errorf("%+v", got)
+	}
+}

@@ -228,6 +228,7 @@ func (d *demo) daemon(life time.Duration, ready chan struct{}) (*agent.Agent, er
 	}
 	d.renewals = make(chan rotation.Event, 64)
 	return agent.New(cfg, agent.Options{
+		Version: version, Revision: revision(),
 		Log: slog.New(slog.DiscardHandler), Environ: append(os.Environ(), secretVar+"="+demoSecret), TrustUserNamespace: true,
 		Ready: func() { close(ready) },
 		Load:  func() (*config.Config, error) { return config.Parse("demo.toml", []byte(d.configText(life))) },

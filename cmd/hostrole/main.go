@@ -21,7 +21,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/hostrole/hostrole/agent/config"
+	"github.com/hostrole/hostrole/cmd/hostrole/live"
 	"github.com/hostrole/hostrole/cmd/hostrole/operator"
+	"github.com/hostrole/hostrole/cmd/hostrole/setup"
 )
 
 // version and commit are set by the linker.
@@ -50,6 +52,14 @@ func main() {
 
 // execute runs one command line and returns the exit code.
 func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	c := command(stdout, stderr)
+	c.SetArgs(args)
+	cmd, err := c.ExecuteContextC(ctx)
+	return report(stderr, cmd, err)
+}
+
+// command is the whole command line.
+func command(stdout, stderr io.Writer) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "hostrole",
 		Short: "Gives any Linux host what EC2 gives its instances: a role",
@@ -66,13 +76,12 @@ renews them long before they expire.`,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w: %w", errUsage, err) })
-	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	root.AddCommand(runCommand(stderr), checkCommand(stdout), demoCommand(), versionCommand(stdout))
+	root.AddCommand(setup.Command())
 	root.AddCommand(operator.Commands()...)
-	cmd, err := root.ExecuteContextC(ctx)
-	return report(stderr, cmd, err)
+	return root
 }
 
 // report says what went wrong and what to do, and picks the exit code.
@@ -100,7 +109,7 @@ func report(w io.Writer, cmd *cobra.Command, err error) int {
 	switch {
 	case errors.Is(err, os.ErrPermission):
 		return exitNotPermitted
-	case errors.Is(err, operator.ErrUnavailable):
+	case errors.Is(err, operator.ErrUnavailable), errors.Is(err, live.ErrAway):
 		return exitUnavailable
 	}
 	return exitFailed
@@ -109,22 +118,31 @@ func report(w io.Writer, cmd *cobra.Command, err error) int {
 func versionCommand(stdout io.Writer) *cobra.Command {
 	return &cobra.Command{
 		Use: "version", Short: "Print the version", Args: noArgs,
+		Long: `Version prints the version, the commit that the program was built from, the
+version of Go that built it, and the system that it is for.`,
 		RunE: func(*cobra.Command, []string) error {
-			rev := commit
-			if info, ok := debug.ReadBuildInfo(); ok && rev == "" {
-				for _, s := range info.Settings {
-					if s.Key == "vcs.revision" {
-						rev = s.Value
-					}
-				}
-			}
+			rev := revision()
 			if rev != "" {
-				rev = " (" + rev[:min(12, len(rev))] + ")"
+				rev = " (" + rev + ")"
 			}
 			_, err := fmt.Fprintf(stdout, "hostrole %s%s %s %s/%s\n", version, rev, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 			return err
 		},
 	}
+}
+
+// revision is the commit that the program was built from: the linker's word,
+// or that of the go command, or "".
+func revision() string {
+	rev := commit
+	if info, ok := debug.ReadBuildInfo(); ok && rev == "" {
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" {
+				rev = s.Value
+			}
+		}
+	}
+	return rev[:min(12, len(rev))]
 }
 
 func noArgs(_ *cobra.Command, args []string) error {

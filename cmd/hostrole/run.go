@@ -11,7 +11,7 @@ import (
 
 	"github.com/hostrole/hostrole/agent"
 	"github.com/hostrole/hostrole/agent/config"
-	"github.com/hostrole/hostrole/cmd/hostrole/operator"
+	"github.com/hostrole/hostrole/cmd/hostrole/live"
 )
 
 // defaultConfig is where the packages put the config.
@@ -26,8 +26,12 @@ func runCommand(stderr io.Writer) *cobra.Command {
 		Use: "run", Short: "Run the daemon in the foreground", Args: noArgs,
 		Long: `Run claims the metadata address, serves, and renews credentials until it is
 told to end by SIGTERM or SIGINT; then it answers what is open and leaves the
-host as it was. On SIGHUP it reads the configuration again. It needs CAP_NET_ADMIN for the address and CAP_NET_BIND_SERVICE
-for port 80, and neither with manage_address = false and a loopback address.`,
+host as it was. On SIGHUP it reads the configuration again; one with a fault
+changes nothing. It needs CAP_NET_ADMIN for the address and CAP_NET_BIND_SERVICE
+for port 80, and neither with manage_address = false and a loopback address.
+
+Exit status: 78 when the configuration has faults, 1 when it cannot serve, as
+where the address is somebody else's.`,
 	}
 	path := configFlag(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
@@ -39,7 +43,8 @@ for port 80, and neither with manage_address = false and a loopback address.`,
 		signal.Notify(hup, syscall.SIGHUP)
 		defer signal.Stop(hup)
 		a, err := agent.New(cfg, agent.Options{Log: agent.NewLogger(cfg.Log, stderr), Environ: os.Environ(),
-			Reload: hup, Load: func() (*config.Config, error) { return config.Load(*path) }})
+			Version: version, Revision: revision(),
+			Reload: hup, Files: func() []string { return config.Files(*path) }, Load: func() (*config.Config, error) { return config.Load(*path) }})
 		if err != nil {
 			return err
 		}
@@ -59,7 +64,7 @@ part fails and why. It starts nothing, needs no daemon, and keeps nothing.
 Exit status: 78 when the configuration has faults; with --live 69 when an
 upstream does not answer, and 1 when one refuses.`,
 	}
-	live := c.Flags().Bool("live", false, "ask the upstream of each role as well")
+	ask := c.Flags().Bool("live", false, "ask the upstream of each role as well")
 	path := configFlag(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		cfg, err := config.Load(*path)
@@ -73,8 +78,8 @@ upstream does not answer, and 1 when one refuses.`,
 			_, _ = fmt.Fprintf(stdout, "warning: %v\n", w)
 		}
 		_, err = fmt.Fprintf(stdout, "%s: good: %d roles, %d sources, %d rules, %d listeners\n", *path, len(cfg.Roles), len(cfg.Sources), len(cfg.Allow), len(cfg.Listeners))
-		if err == nil && *live {
-			err = operator.Live(c.Context(), cfg, os.Environ(), stdout)
+		if err == nil && *ask {
+			err = live.Try(c.Context(), cfg, os.Environ(), stdout)
 		}
 		return err
 	}

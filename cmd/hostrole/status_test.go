@@ -17,19 +17,7 @@ import (
 // a demo can be in.
 func TestStatusSchema(t *testing.T) {
 	t.Parallel()
-	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(admin.StatusSchema))
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := jsonschema.NewCompiler()
-	c.AssertFormat()
-	if err := c.AddResource("status.schema.json", doc); err != nil {
-		t.Fatal(err)
-	}
-	schema, err := c.Compile("status.schema.json")
-	if err != nil {
-		t.Fatal(err)
-	}
+	schema := compiled(t, admin.StatusSchema)
 	script := `hostrole status --json
 hostrole wait; hostrole credential-process >/dev/null; hostrole status --json
 hostrole credential-process --role nobody 2>/dev/null; hostrole revoke app >/dev/null 2>&1; hostrole status --json`
@@ -55,4 +43,23 @@ hostrole credential-process --role nobody 2>/dev/null; hostrole revoke app >/dev
 	if bad, err := jsonschema.UnmarshalJSON(strings.NewReader(strings.Replace(all[1], `"state": "live"`, `"state": "well"`, 1))); err != nil || schema.Validate(bad) == nil {
 		t.Error("the schema takes anything")
 	}
+}
+
+// compiled is a schema that can be asked.
+func compiled(t *testing.T, text []byte) *jsonschema.Schema {
+	t.Helper()
+	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := jsonschema.NewCompiler()
+	c.AssertFormat()
+	if err := c.AddResource("schema.json", doc); err != nil {
+		t.Fatal(err)
+	}
+	schema, err := c.Compile("schema.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return schema
 }

@@ -51,7 +51,7 @@ func (d *demo) tour(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.line("keys", "GET …/security-credentials/%s: %s, secret %s, token of %d bytes", role, masked(doc.AccessKeyID), "********", len(doc.Token))
+	s.line("keys", "GET …/%s: %s, secret ********, token of %d bytes", role, masked(doc.AccessKeyID), len(doc.Token))
 
 	// From now on somebody asks ten times a second, whatever happens.
 	var crowd sync.WaitGroup

@@ -103,7 +103,7 @@ func (p patience) wait(ctx context.Context) error {
 
 // look returns "" when the role is live, and else what it is.
 func (p patience) look(ctx context.Context) (state string, err error) {
-	s, err := p.client.Status(ctx)
+	s, err := p.client.Await(ctx, p.role)
 	if errors.Is(err, admin.ErrDenied) {
 		_, err = p.client.Process(ctx, p.role)
 		return "", err

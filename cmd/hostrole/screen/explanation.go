@@ -10,6 +10,8 @@ package screen
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/hostrole/hostrole/agent/admin"
@@ -18,7 +20,7 @@ import (
 // Explanation says what a caller would be given, and why.
 func Explanation(e admin.Explanation) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "caller  %s\n", caller(admin.Caller{UID: e.Caller.UID, User: e.Caller.User}))
+	fmt.Fprintf(&b, "caller  %s\n", Caller(admin.Caller{UID: e.Caller.UID, User: e.Caller.User}))
 	if len(e.Caller.Groups) > 0 {
 		fmt.Fprintf(&b, "groups  %s\n", Printable(strings.Join(e.Caller.Groups, ", ")))
 	}
@@ -41,6 +43,9 @@ func Explanation(e admin.Explanation) string {
 			}
 		}
 		fmt.Fprintf(&b, "  role    %s\n  because %s\n", Printable(role), Wrapped(a.Reason, 10))
+		for _, n := range a.Named {
+			fmt.Fprintf(&b, "  named   %s\n", Wrapped(named(n), 10))
+		}
 		for _, p := range a.Passed {
 			fmt.Fprintf(&b, "  before  %s\n", Wrapped(p, 10))
 		}
@@ -49,4 +54,16 @@ func Explanation(e admin.Explanation) string {
 		}
 	}
 	return b.String()
+}
+
+// named says what the upstream is told of a caller.
+func named(n admin.Named) string {
+	text := fmt.Sprintf("%s: session %s", n.Role, n.SessionName)
+	if n.SourceIdentity != "" {
+		text += ", source identity " + n.SourceIdentity
+	}
+	for _, key := range slices.Sorted(maps.Keys(n.Tags)) {
+		text += fmt.Sprintf(", tag %s=%s", key, n.Tags[key])
+	}
+	return text
 }

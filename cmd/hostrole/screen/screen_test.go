@@ -41,6 +41,10 @@ func full() admin.Status {
 			{Name: long, Kind: "ecs", Address: "[2001:db8:1111:2222:3333:4444:5555:6666]:65535", Ingress: "", Serving: false},
 		},
 		Addresses: []admin.Address{{Address: "169.254.169.254", Link: "lo"}, {Address: "fd00:ec2::254", Link: "lo", Error: "putting fd00:ec2::254 on lo: IPv6 is disabled on this host; set net.ipv6.conf.lo.disable_ipv6 to 0"}},
+		Troubles: []admin.Trouble{
+			{Kind: "config", Time: now.Add(-time.Hour), Text: "the configuration on disk is not at work: hostrole.toml:4:1: upstream.regoin: is not known"},
+			{Kind: "requests", Time: now.Add(-time.Minute), Count: 12, Text: "requests on listener host without a valid token are refused, the newest of uid 33 (www-data): a program that knows only version 1 of the protocol needs a newer SDK"},
+		},
 		Decisions: []admin.Decision{
 			{Time: now.Add(-time.Second), Caller: admin.Caller{UID: p(uint32(1000)), User: "app", Listener: "host"}, Role: "app", Verdict: "granted", Count: 3},
 			{Time: now.Add(-time.Hour), Caller: admin.Caller{UID: p(uint32(33)), User: "www-data", Listener: admin.Listener}, Role: "\x1b]0;title\x07" + long, Verdict: "denied", Count: 12345},
@@ -129,6 +133,67 @@ func TestSpan(t *testing.T) {
 	for seconds, want := range map[float64]string{0: "0s", 0.9: "0s", 59.9: "59s", 60: "1m 00s", 3599.9: "59m 59s", 3600: "1h 00m", 86399: "23h 59m", 86400: "1d 00h", 8639999: "99d 23h", 8640000: "100d"} {
 		if got := screen.Span(seconds); got != want {
 			t.Errorf("%v s is %q, want %q", seconds, got, want)
+		}
+	}
+}
+
+// What belongs to single callers is told in a line of its own.
+func TestCallers(t *testing.T) {
+	s := admin.Status{Roles: []admin.Role{
+		{Name: "web", State: admin.OnDemand, Callers: &admin.Callers{Most: 256, Facts: []string{"unit"}}},
+		{Name: "app", State: admin.Failing, Credential: "5e6f7a8b", Life: p(3600.0), Left: p(59.4), Error: "down", Callers: &admin.Callers{Sessions: 7, Served: 6, Most: 256, Facts: []string{"unit", "user"}}},
+	}}
+	got := screen.Status(s, false)
+	fits(t, got)
+	for _, want := range []string{"2 of 2 roles served", "web  -        [··················]        -  when asked\n",
+		"7 sessions of single callers, told apart by unit and user, 6 of them served;", "served, and not renewed: down"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("there is no %q in\n%s", want, got)
+		}
+	}
+	if coloured := screen.Status(s, true); strings.Contains(strings.SplitAfter(coloured, "when asked\n")[0], "\x1b[31m") {
+		t.Error("a role that nobody has asked for is red")
+	}
+}
+
+// An explanation shows what the upstream would be told.
+func TestNamed(t *testing.T) {
+	got := screen.Explanation(admin.Explanation{Answers: []admin.Answer{{Listener: "host", Rule: "web", Roles: []string{"web"}, Reason: "it is so",
+		Named: []admin.Named{{Role: "web", SessionName: "db-7.app.service", SourceIdentity: "app", Tags: map[string]string{"Unit": "app.service", "A": "b\x1b"}}}}}})
+	if want := "  named   web: session db-7.app.service, source identity app, tag A=b?, tag\n          Unit=app.service\n"; !strings.Contains(got, want) {
+		t.Errorf("there is no %q in\n%s", want, got)
+	}
+	fits(t, got)
+}
+
+// What does not fit is cut; colours end where a line does, and take no room.
+func TestFit(t *testing.T) {
+	for _, c := range []struct {
+		text       string
+		wide, high int
+		want       string
+	}{
+		{"one\ntwo\n", 80, 24, "one\ntwo"},
+		{"abcdef\n", 3, 24, "abc"},
+		{"\x1b[1mabcdef\x1b[0m\n", 3, 24, "\x1b[1mabc\x1b[0m"},
+		{"\x1b[31mab\x1b[0mcd\n", 3, 24, "\x1b[31mab\x1b[0mc"},
+		{"█████\n", 2, 24, "██"},
+		{"1\n2\n3\n4\n5\n", 80, 3, "1\n2\n… and 3 lines more: make the window higher"},
+		{"1\n2\n", 1, 1, "…"},
+		{"", 80, 24, ""},
+	} {
+		if got := screen.Fit(c.text, c.wide, c.high); got != c.want {
+			t.Errorf("%q in %d×%d is %q, want %q", c.text, c.wide, c.high, got, c.want)
+		}
+	}
+	for wide := range 90 {
+		for _, line := range strings.Split(screen.Fit(screen.Status(full(), true), wide, 30), "\n") {
+			for _, code := range []string{"\x1b[1m", "\x1b[31m", "\x1b[33m", "\x1b[0m"} {
+				line = strings.ReplaceAll(line, code, "")
+			}
+			if n := len([]rune(line)); n > wide {
+				t.Fatalf("%d columns of %d: %q", n, wide, line)
+			}
 		}
 	}
 }

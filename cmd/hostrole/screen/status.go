@@ -31,6 +31,7 @@ func Status(s admin.Status, colour bool) string {
 	t.line("%s, process %d, up %s: %d of %d roles served", name, s.PID, Span(s.Time.Sub(s.Started).Seconds()), served, len(s.Roles))
 	t.roles(s)
 	t.listeners(s)
+	t.troubles(s)
 	t.clocks(s)
 	t.callers(s)
 	return t.b.String()
@@ -73,6 +74,7 @@ func (t *sheet) roles(s admin.Status) {
 		switch {
 		case r.Left != nil && r.Life != nil && *r.Life > 0:
 			left, full = Span(*r.Left), int(*r.Left / *r.Life * barWidth + 0.5)
+		case r.State == admin.OnDemand: // nobody has asked
 		case r.State.Served():
 			left, full = "endless", barWidth
 		}
@@ -85,7 +87,7 @@ func (t *sheet) roles(s admin.Status) {
 
 func shade(s admin.State) string {
 	switch s {
-	case admin.Live:
+	case admin.Live, admin.OnDemand:
 		return ""
 	case admin.Failing, admin.Starting:
 		return yellow
@@ -97,6 +99,8 @@ func (t *sheet) next(r admin.Role) string {
 	switch {
 	case r.State == admin.Revoked:
 		return "never"
+	case r.State == admin.OnDemand:
+		return "when asked"
 	case r.NextIn == nil || *r.NextIn <= 0:
 		return "now"
 	}
@@ -114,6 +118,9 @@ func (t *sheet) trouble(r admin.Role) {
 		if r.Failures == 1 {
 			since = ""
 		}
+	}
+	if c := r.Callers; c != nil && c.Sessions > 0 {
+		say("%d sessions of single callers, told apart by %s, %d of them served; the line is of the worst", c.Sessions, strings.Join(c.Facts, " and "), c.Served)
 	}
 	switch r.State {
 	case admin.Failing:
@@ -163,6 +170,18 @@ func (t *sheet) listeners(s admin.Status) {
 	}
 }
 
+// troubles are what neither a role nor a listener tells.
+func (t *sheet) troubles(s admin.Status) {
+	for _, one := range s.Troubles {
+		how, when := red, "since "+one.Time.UTC().Format("15:04:05Z")
+		if one.Count > 0 {
+			how, when = yellow, fmt.Sprintf("%d times, the last %s ago", one.Count, Span(max(0, s.Time.Sub(one.Time).Seconds())))
+		}
+		t.b.WriteByte('\n')
+		t.line("%s", t.paint(how, Wrapped(strings.ToUpper(one.Kind)+", "+when+": "+one.Text, 0)))
+	}
+}
+
 func (t *sheet) clocks(s admin.Status) {
 	for _, r := range s.Roles {
 		if r.Skew == 0 {
@@ -192,12 +211,12 @@ func (t *sheet) callers(s admin.Status) {
 		if d.Count > 1 {
 			answer += fmt.Sprintf(" ×%d", d.Count)
 		}
-		t.line("%-8s %s %s %s", Span(max(0, s.Time.Sub(d.Time).Seconds())), pad(caller(d.Caller), 30), pad(cmp.Or(d.Role, "its own"), 20), t.paint(how, answer))
+		t.line("%-8s %s %s %s", Span(max(0, s.Time.Sub(d.Time).Seconds())), pad(Caller(d.Caller), 30), pad(cmp.Or(d.Role, "its own"), 20), t.paint(how, answer))
 	}
 }
 
-// caller names one in few words.
-func caller(c admin.Caller) string {
+// Caller names one in few words, and where it asked.
+func Caller(c admin.Caller) string {
 	var who string
 	switch {
 	case c.Pod != "":

@@ -1,0 +1,7 @@
+//go:build !linux
+
+package screen
+
+import "os"
+
+func terminalSize(*os.File) (wide, high int) { return 0, 0 }
