@@ -201,7 +201,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	if a.watcher != nil {
 		tasks = append(tasks, task{"watcher of the files", a.watcher.Run})
 	}
-	tasks = append(tasks, task{"handover", a.handsOver}, task{"watchdog", a.watch})
+	tasks = append(tasks, task{"news of the network", a.reconnects}, task{"handover", a.handsOver}, task{"watchdog", a.watch})
 	tasks = append(tasks, task{"service manager", func(ctx context.Context) error { a.ready(); <-ctx.Done(); a.stopping(); return nil }})
 	err = supervise(ctx, tasks...)
 	a.leave()

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"time"
 
 	"github.com/hostrole/hostrole/rotation/credential"
 )
@@ -24,3 +25,6 @@ func (a *Agent) Measure(ctx context.Context) (served bool, closeSocket func()) {
 
 // Live are the credentials that the next process is left.
 func (a *Agent) Live() map[credential.Key]credential.Credential { return a.live() }
+
+// Tries returns a fresh limit of what changes of the network cause.
+func Tries() func(time.Duration) bool { return new(tries).may }

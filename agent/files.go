@@ -22,11 +22,19 @@ func (a *Agent) follow() *watch.Watcher {
 // files are those of the configuration, those that the one at work names, and
 // those of the newest one, which may wait for a file that it names.
 func (a *Agent) files() []string {
-	all := a.o.Files()
+	all := append(a.o.Files(), resolver)
 	for _, r := range a.readings() {
 		all = append(all, r.Path)
 	}
 	return all
+}
+
+// learn is called before files are read, so that what is written to one
+// meanwhile is a change.
+func (a *Agent) learn() {
+	if a.watcher != nil {
+		a.watcher.Learn()
+	}
 }
 
 func (a *Agent) readings() []config.Reading {
@@ -44,6 +52,12 @@ func (a *Agent) readings() []config.Reading {
 // use anyway, an attempt now by those roles that wait after a failure, or whose
 // certificate is another one.
 func (a *Agent) changed(ctx context.Context, paths []string) {
+	if slices.Contains(paths, resolver) {
+		a.again(ctx)
+		if paths = slices.DeleteFunc(paths, func(p string) bool { return p == resolver }); len(paths) == 0 {
+			return
+		}
+	}
 	a.log.Info("files changed", "files", strings.Join(paths, " "))
 	readings := a.readings()
 	sources := map[string]bool{}

@@ -34,15 +34,14 @@ func (a *Agent) reload(ctx context.Context) error {
 	defer a.reloading.Unlock()
 	a.tell(systemd.Reloading())
 	a.recording.reopen()
+	a.learn()
 	cfg, err := a.o.Load()
 	if err == nil {
 		a.mu.Lock()
 		a.newest = cfg
 		a.mu.Unlock()
+		a.learn()
 		err = a.Apply(ctx, cfg)
-	}
-	if a.watcher != nil {
-		a.watcher.Learn()
 	}
 	const kept = "the configuration was not reloaded: the old one serves"
 	a.troubles.Clear("config")

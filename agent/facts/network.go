@@ -1,6 +1,8 @@
 package facts
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -8,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 )
 
 // A Network is the host's interfaces and their addresses as they are now. The
@@ -28,6 +31,42 @@ type news interface {
 	io.Closer
 	// some reports whether anything came. An error is for good.
 	some() (bool, error)
+	// wait returns when something comes or ctx ends. An error is for good.
+	wait(ctx context.Context) error
+}
+
+// calm is how long a change of the network is given to be followed by others:
+// a link comes up, then has an address, then a route.
+const calm = 200 * time.Millisecond
+
+// Changes calls changed each time that links, addresses or routes have changed,
+// until ctx ends. Its error says that the kernel does not tell, and matches
+// errors.ErrUnsupported where it never does.
+func Changes(ctx context.Context, changed func()) (err error) {
+	n, err := listen()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, n.Close()) }()
+	for {
+		err := n.wait(ctx)
+		if err == nil && ctx.Err() == nil {
+			still := time.NewTimer(calm)
+			select {
+			case <-still.C:
+			case <-ctx.Done():
+				still.Stop()
+			}
+			_, err = n.some()
+		}
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil:
+			return fmt.Errorf("waiting for news of the network: %w", err)
+		}
+		changed()
+	}
 }
 
 // Close gives the socket back. A Network that is used after it reads the

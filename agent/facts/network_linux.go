@@ -1,12 +1,14 @@
 package facts
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"os"
 	"syscall"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -100,6 +102,15 @@ func listen() (news, error) {
 }
 
 func (s *newsSocket) Close() error { return s.file.Close() }
+
+func (s *newsSocket) wait(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, func() { _ = s.file.SetReadDeadline(time.Unix(1, 0)) }) // long ago
+	defer stop()
+	return s.raw.Read(func(fd uintptr) bool {
+		_, _, e := unix.Recvfrom(int(fd), s.buf[:], unix.MSG_DONTWAIT) // #nosec G115 -- a descriptor
+		return e != unix.EAGAIN && e != unix.EINTR
+	})
+}
 
 func (s *newsSocket) some() (came bool, err error) {
 	rerr := s.raw.Read(func(fd uintptr) bool {

@@ -20,6 +20,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -51,15 +52,19 @@ type Options struct {
 	Every time.Duration
 }
 
-// A Watcher looks at files. It is made by [New].
+// A Watcher looks at files. It is made by [New]. Learn may be called from
+// everywhere.
 type Watcher struct {
-	o        Options
-	contents map[string]content
-	events   *fsnotify.Watcher      // nil: the time alone says when to look
-	inodes   map[string]os.FileInfo // folders that the kernel tells about, as they were then
-	told     bool                   // that the kernel will not tell
-	asked    chan struct{}          // holds one word that there may be other paths
-	open     func() (*fsnotify.Watcher, error)
+	o Options
+
+	mu       sync.Mutex
+	contents map[string]content // guarded by mu: of the last look
+
+	events *fsnotify.Watcher      // nil: the time alone says when to look
+	inodes map[string]os.FileInfo // folders that the kernel tells about, as they were then
+	told   bool                   // that the kernel will not tell
+	asked  chan struct{}          // holds one word that there may be other paths
+	open   func() (*fsnotify.Watcher, error)
 }
 
 // New returns a Watcher for what the paths hold now: a change from then on is
@@ -74,23 +79,27 @@ func New(o Options) *Watcher {
 	return w
 }
 
-// Learn has the Watcher ask for its paths now and not at its next look, so that
-// of a path that is new no later change is missed. It does not wait.
+// Learn takes note of what is new among the paths, as it is now: that is no
+// change, and the next one is told. Whoever reads a file calls it before, so
+// that what is written while they read is told.
 func (w *Watcher) Learn() {
+	w.learn()
 	select {
 	case w.asked <- struct{}{}:
 	default:
 	}
 }
 
-// learn takes the contents of what is new, which is no change.
 func (w *Watcher) learn() {
-	for path, p := range look(w.o.Paths()) {
-		if _, known := w.contents[path]; !known {
-			w.contents[path] = p
+	w.mu.Lock() // over all of it: who asks for the paths later has the later ones
+	defer w.mu.Unlock()
+	now := look(w.o.Paths())
+	for path, c := range w.contents {
+		if _, still := now[path]; still {
+			now[path] = c
 		}
 	}
-	w.follow()
+	w.contents = now
 }
 
 // Run tells of changes until ctx ends. Its error is always nil: without
@@ -113,7 +122,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-w.asked:
-			w.learn()
+			w.follow()
 			continue
 		case <-next.C:
 		case <-happened:
@@ -157,7 +166,7 @@ func settle(ctx context.Context, happened <-chan fsnotify.Event, failed <-chan e
 func (w *Watcher) look(ctx context.Context) {
 	now := look(w.o.Paths())
 	for range int(restless / quiet) {
-		if maps.Equal(now, w.contents) {
+		if len(w.changes(now)) == 0 {
 			break
 		}
 		if !pause(ctx, quiet) {
@@ -169,18 +178,30 @@ func (w *Watcher) look(ctx context.Context) {
 		}
 		now = again
 	}
-	var changed []string
-	for path, p := range now {
-		if was, known := w.contents[path]; known && was != p {
-			changed = append(changed, path)
-		}
+	changed := w.changes(now)
+	w.mu.Lock()
+	for _, path := range changed {
+		w.contents[path] = now[path]
 	}
-	w.contents = now
+	w.mu.Unlock()
 	if len(changed) > 0 {
-		slices.Sort(changed)
 		w.o.Changed(ctx, changed)
 	}
 	w.learn()
+	w.follow()
+}
+
+// changes are the paths that have other content than at the last look.
+func (w *Watcher) changes(now map[string]content) (changed []string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for path, c := range now {
+		if was, known := w.contents[path]; known && was != c {
+			changed = append(changed, path)
+		}
+	}
+	slices.Sort(changed)
+	return changed
 }
 
 // pause reports whether ctx outlasted d.

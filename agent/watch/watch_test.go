@@ -237,11 +237,11 @@ func TestLearn(t *testing.T) {
 	<-list
 	list <- []string{one, two}
 	w.Learn()
-	none(t, told, 500*time.Millisecond)
-	write(t, two, "new")
+	write(t, two, "new") // at once
 	if got := next(t, told); !slices.Equal(got, []string{two}) {
 		t.Errorf("told of %q", got)
 	}
+	none(t, told, 500*time.Millisecond)
 }
 
 // What is no file is neither opened nor waited for.
