@@ -73,6 +73,7 @@ agent/e2e/runtimes         : agent agent/* imds imds/* rotation rotation/* syste
 agent/e2e/upstreams        :
 agent/e2e/machine          :
 agent/e2e/hostnet          : agent/e2e/machine
+agent/e2e/installed        : agent/e2e/machine agent/devsts imds/imdstest
 agent/e2e/failures         :
 cmd/hostrole               : agent agent/config agent/admin agent/devsts agent/hostaddr rotation systemd cmd/hostrole/operator cmd/hostrole/live cmd/hostrole/setup
 cmd/hostrole/operator      : agent/admin agent/config cmd/hostrole/page cmd/hostrole/profile cmd/hostrole/screen cmd/hostrole/subject imds/document
@@ -204,6 +205,7 @@ var held = []rule{
 		"rotation/upstream/clean.go":                "takes secrets out of upstream text",
 	}},
 	{"goroutine", true, files{
+		"agent/facts/network_linux.go":             "ends the wait for news with its context",
 		"agent/metrics/serve.go":                   "ends the server with its context; Serve waits for it",
 		"agent/admin/server.go":                    "serves; Serve waits for it",
 		"cmd/hostrole/page/page.go":                "serves; Serve waits for it",

@@ -5,7 +5,7 @@
 #   agent/e2e/setup.sh             everything but the last; the first time about 5 minutes on two cores, later a second
 #   agent/e2e/setup.sh --quick     without MinIO, Ceph and npm
 #   agent/e2e/setup.sh --clients   also a Debian tree of clients, Rust's SDK, OpenTofu; 6 minutes more, and 2 GB
-#   agent/e2e/setup.sh --upstreams also Kubernetes' API server for agent/e2e/upstreams; 4 minutes more, and 3 GB
+#   agent/e2e/setup.sh --upstreams also Kubernetes' API server and Vault, for agent/e2e/upstreams; 8 minutes more, and 4 GB
 #
 # Big things are kept by version in ${HOSTROLE_E2E_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/hostrole-e2e}.
 # As root, or with sudo that asks nothing, it installs packages; else it says
