@@ -243,6 +243,24 @@ func (d *demo) daemon(life time.Duration, ready chan struct{}) (*agent.Agent, er
 	})
 }
 
+// own is the time that a program has to end by itself.
+const own = time.Second
+
+// end has a program end that was interrupted with us, or was not: a terminal's
+// interrupt reaches it as it reaches us, and a second signal at once would
+// cut short what it does at its end, such as giving the screen back.
+func end(p *os.Process) error {
+	tick := time.NewTicker(own / 50)
+	defer tick.Stop()
+	for range 50 {
+		if err := p.Signal(syscall.Signal(0)); err != nil {
+			return err
+		}
+		<-tick.C
+	}
+	return p.Signal(syscall.SIGTERM)
+}
+
 // command runs the operator's command where only the daemon can give it
 // credentials: nothing of the user's own AWS set-up reaches it.
 func (d *demo) command(ctx context.Context) error {
@@ -258,7 +276,7 @@ func (d *demo) command(ctx context.Context) error {
 		cmd.Env = append(cmd.Env, "AWS_EC2_METADATA_SERVICE_ENDPOINT=http://"+d.imds.String())
 	}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = d.stdin, d.stdout, d.stderr
-	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.Cancel = func() error { return end(cmd.Process) }
 	cmd.WaitDelay = 5 * time.Second
 	if err := cmd.Run(); err != nil {
 		var exited *exec.ExitError

@@ -60,8 +60,7 @@ func enterNamespace(ctx context.Context, stdin io.Reader, stdout, stderr io.Writ
 		cmd.Env = append(os.Environ(), insideVar+"=yes")
 		cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, stdout, stderr
 		cmd.SysProcAttr = attr
-		// A terminal's interrupt reaches the copy by itself; a SIGTERM does not.
-		cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+		cmd.Cancel = func() error { return end(cmd.Process) }
 		if err := cmd.Start(); err != nil {
 			// The rest of the text is about a program that could not be started.
 			var errno syscall.Errno
