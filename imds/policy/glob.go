@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path"
 	"slices"
+	"unicode/utf8"
 )
 
 // ErrPattern matches a pattern that no Glob can be made of.
@@ -19,6 +20,9 @@ type Glob struct{ pattern string }
 func NewGlob(pattern string) (Glob, error) {
 	if pattern == "" {
 		return Glob{}, fmt.Errorf("%q %w: nothing has no name; write * for everything", pattern, ErrPattern)
+	}
+	if !utf8.ValidString(pattern) { // path.Match finds half a character within a whole one
+		return Glob{}, fmt.Errorf("%q %w: write it in UTF-8", pattern, ErrPattern)
 	}
 	if _, err := path.Match(pattern, ""); err != nil {
 		return Glob{}, fmt.Errorf("%q %w: close what [ has begun, and write something after \\: %w", pattern, ErrPattern, err)

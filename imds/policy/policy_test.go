@@ -216,7 +216,7 @@ func TestGlob(t *testing.T) {
 			t.Errorf("%v matches %q: %v, want %v", g, c.name, got, c.want)
 		}
 	}
-	for _, bad := range []string{"", "[", "[]", "[a", "a[", "[a-]", `\`, `a\`, "[a-b-c]"} {
+	for _, bad := range []string{"", "[", "[]", "[a", "a[", "[a-]", `\`, `a\`, "[a-b-c]", "*\xb0"} {
 		if g, err := policy.NewGlob(bad); !errors.Is(err, policy.ErrPattern) || g != (policy.Glob{}) || g.Match("a") || g.Match("") {
 			t.Errorf("%q is the pattern %+v, %v", bad, g, err)
 		}
