@@ -85,11 +85,7 @@ var (
 // placeholder, which is a word in braces.
 func template(text string, l literal, most int) (problem, hint string) {
 	for _, p := range placeholder.FindAllString(text, -1) {
-		switch problem := unbuilt("template", p); {
-		case slices.Contains(placeholders, p):
-		case problem != "":
-			return problem, "there is " + strings.Join(placeholders, ", ")
-		default:
+		if !slices.Contains(placeholders, p) {
 			return fmt.Sprintf("%.40q is no placeholder", p), meant(p, placeholders)
 		}
 	}

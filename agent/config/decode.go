@@ -83,11 +83,7 @@ func (d *decoder) table(n *node, v reflect.Value, schema string) {
 		before := len(d.faults)
 		d.value(c, v.FieldByIndex(fields["kind"].Index), join(schema, "kind"), fields["kind"].Tag)
 		kind = c.text
-		switch problem := unbuilt(join(schema, "kind"), kind); {
-		case problem != "":
-			d.bad(c, problem, "")
-			return // its keys are not known either
-		case len(d.faults) > before:
+		if len(d.faults) > before {
 			kind = ""
 		}
 	}
@@ -104,8 +100,6 @@ func (d *decoder) table(n *node, v reflect.Value, schema string) {
 		f, known := fields[name]
 		switch {
 		case name == "kind" && known:
-		case unbuilt(s, c.text) != "":
-			d.bad(c, unbuilt(s, c.text), "")
 		case !known:
 			possible := maps.Clone(fields)
 			maps.DeleteFunc(possible, func(_ string, f reflect.StructField) bool { return kind != "" && !has(f) })
@@ -196,7 +190,7 @@ func (d *decoder) value(n *node, v reflect.Value, schema string, tag reflect.Str
 	}
 	switch v.Kind() {
 	case reflect.String:
-		d.text(n, v, schema, tag)
+		d.text(n, v, tag)
 	case reflect.Bool:
 		if d.is(n, unstable.Bool, "true or false, without quotes") {
 			v.SetBool(n.text == "true")
@@ -214,12 +208,11 @@ func (d *decoder) value(n *node, v reflect.Value, schema string, tag reflect.Str
 	}
 }
 
-func (d *decoder) text(n *node, v reflect.Value, schema string, tag reflect.StructTag) {
+func (d *decoder) text(n *node, v reflect.Value, tag reflect.StructTag) {
 	if !d.is(n, unstable.String, "it in quotes") {
 		return
 	}
 	if all := strings.Fields(tag.Get("oneof")); len(all) > 0 && !slices.Contains(all, n.text) {
-		all = slices.DeleteFunc(all, func(w string) bool { return unbuilt(schema, w) != "" })
 		d.bad(n, fmt.Sprintf("%.40q is not known", n.text), meant(n.text, all))
 		return
 	}

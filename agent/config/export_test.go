@@ -31,12 +31,3 @@ func Form(name, text string) (problem string) {
 	_, problem, _ = form(name, text, "hostrole.toml")
 	return problem
 }
-
-// NotBuilt is what the contract has and this version has not: keys, and keys
-// with a value.
-func NotBuilt() (all [][2]string) {
-	for _, n := range notBuilt {
-		all = append(all, [2]string{n.key, n.value})
-	}
-	return all
-}

@@ -112,36 +112,30 @@ func leafAt(t *testing.T, path string) leaf {
 	return leaf{}
 }
 
-// contract reads testdata/contract.txt: defaults by key, and the kinds of the
-// keys that one kind has.
-func contract(t *testing.T) (defaults map[string]*string, kinds map[string]string) {
+// contract reads testdata/contract.txt: defaults by key.
+func contract(t *testing.T) (defaults map[string]*string) {
 	t.Helper()
 	data, err := os.ReadFile("testdata/contract.txt")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defaults, kinds = map[string]*string{}, map[string]string{}
+	defaults = map[string]*string{}
 	for line := range strings.Lines(string(data)) {
 		line = strings.TrimSpace(line)
 		if line == "" || strings.HasPrefix(line, "#") {
 			continue
 		}
-		key, kind, _ := strings.Cut(line, " (")
-		key, text, has := strings.Cut(key, " =")
+		key, text, has := strings.Cut(line, " =")
 		defaults[key] = nil
 		if text = strings.TrimSpace(text); has {
 			defaults[key] = &text
 		}
-		if kind != "" {
-			kinds[key] = strings.TrimSuffix(kind, ")")
-		}
 	}
-	return defaults, kinds
+	return defaults
 }
 
 func TestContract(t *testing.T) {
-	defaults, kinds := contract(t)
-	notBuilt := config.NotBuilt()
+	defaults := contract(t)
 	known := map[string]leaf{}
 	for _, l := range leaves() {
 		known[l.path] = l
@@ -152,12 +146,10 @@ func TestContract(t *testing.T) {
 	for key, want := range defaults {
 		l, ok := known[key]
 		switch {
-		case ok && (slices.Contains(notBuilt, [2]string{key, ""}) || kinds[key] != ""):
-			t.Errorf("%s is known and not built", key)
-		case ok && want != nil && l.Tag.Get("default") != *want && (l.Tag.Get("default") != "" || *want != "false"):
+		case !ok:
+			t.Errorf("%s is part of the contract and not known", key)
+		case want != nil && l.Tag.Get("default") != *want && (l.Tag.Get("default") != "" || *want != "false"):
 			t.Errorf("%s has the default %q, and the contract %q", key, l.Tag.Get("default"), *want)
-		case !ok && !slices.Contains(notBuilt, [2]string{key, ""}) && !slices.Contains(notBuilt, [2]string{"source.*.kind", kinds[key]}):
-			t.Errorf("%s is part of the contract, and neither known nor said to be not built", key)
 		}
 	}
 	for key, words := range map[string]string{
@@ -170,39 +162,8 @@ func TestContract(t *testing.T) {
 		}
 	}
 	for _, p := range []string{"{hostname}", "{fqdn}", "{machine_id}", "{role}", "{unit}", "{user}", "{uid}", "{container}"} {
-		if problem := config.Form("session_name", p+"-x"); (problem == "") == slices.Contains(notBuilt, [2]string{"template", p}) || strings.Contains(problem, "no placeholder") {
+		if problem := config.Form("session_name", p+"-x"); problem != "" {
 			t.Errorf("%s: %q", p, problem)
-		}
-	}
-}
-
-// What stands in notbuilt.go is reported as such, and not as unknown.
-func TestNotBuilt(t *testing.T) {
-	for _, n := range config.NotBuilt() {
-		key, value := n[0], n[1]
-		text := map[string]string{
-			"role.*.from": "[role.x]\nfrom = ['source.corp', 'role.app']", "template": "[role.x]\nfrom = 'source.corp'\nsession_name = '" + value + "-x'",
-		}[key]
-		if text == "" {
-			table, name := key[:strings.LastIndexByte(key, '.')], key[strings.LastIndexByte(key, '.')+1:]
-			header := "[" + strings.ReplaceAll(table, "*", "x") + "]"
-			if table == "allow" || table == "listener" {
-				header = "[" + header + "]"
-			}
-			switch value {
-			case "true":
-				text = header + "\n" + name + " = true"
-			case "":
-				text = header + "\n" + name + " = 'some'"
-			default:
-				text = header + "\n" + name + " = '" + value + "'"
-			}
-		}
-		got := said(complete("version = 1\n" + text + "\n"))
-		if !slices.ContainsFunc(got, func(line string) bool {
-			return strings.HasSuffix(strings.SplitN(line, ";", 2)[0], "is not built in this version")
-		}) {
-			t.Errorf("%s %s: got %q", key, value, got)
 		}
 	}
 }
@@ -257,7 +218,7 @@ func TestPackagedFile(t *testing.T) {
 			found[key] = strings.Trim(m[4], `"`)
 		}
 	}
-	defaults, _ := contract(t)
+	defaults := contract(t)
 	for _, l := range leaves() {
 		if parent, form := l.path[:max(0, strings.LastIndexByte(l.path, '.'))], l.Tag.Get("form"); form == "env" || form == "credential" || slices.ContainsFunc(leaves(), func(o leaf) bool { return o.path == parent+".env" }) {
 			_, file := found[parent+".file"]
