@@ -79,7 +79,7 @@ func (e Environment) followed(r config.Ref, mode fs.FileMode) static.Value {
 		return func() (credential.Secret, error) {
 			dir, ok := e.get("CREDENTIALS_DIRECTORY")
 			if !ok {
-				return credential.Secret{}, fmt.Errorf("no systemd credential %s: give one with LoadCredential=%[1]s:PATH in the unit", r.Credential)
+				return credential.Secret{}, fmt.Errorf("no systemd credential %s: give one with LoadCredential=%[1]s:PATH in the unit, or to try it by hand name the folder of that file in CREDENTIALS_DIRECTORY", r.Credential)
 			}
 			// Where the manager lets the service in by an access list, the
 			// group's bits show the list's mask.

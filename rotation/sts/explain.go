@@ -47,7 +47,7 @@ var later = map[string]bool{
 }
 
 // crowded is the hint for a server that is asked too often.
-const crowded = "it is asked again, later each time; if a fleet boots at once, set splay in [rotation] to minutes"
+const crowded = "it is asked again, later each time; if a fleet boots at once, raise splay in [rotation]"
 
 var hints = map[string]string{
 	"AccessDenied":               "check the role's trust policy: does it name this identity, and its external id, tags and source identity?",

@@ -77,8 +77,8 @@ from which the unit loads it.
   hostrole init --region eu-central-1 --source web-identity --token file:/run/corp/token \
     --role arn:aws:iam::111122223333:role/app --allow user:app --enable
 
-A configuration that is there is not overwritten without --force, or, if it is as
-the package brought it, a yes.
+A configuration that is there is not overwritten without --force, unless it is as
+the package brought it; on a terminal you are asked then.
 
 Exit status: 2 when an answer is missing or cannot be right, 78 when they do not
 go together, 69 when an upstream does not answer and 1 when one refuses; with
@@ -156,14 +156,14 @@ func (s *session) mayWrite(ctx context.Context) error {
 	if err != nil || exerr != nil || !bytes.Equal(there, example) {
 		return fmt.Errorf("%s is there, and is not overwritten: `hostrole check` says whether it is good; --force writes another one in its place", s.path)
 	}
+	s.replaces = true
 	if s.ask == nil {
-		return fmt.Errorf("%s is there, as the package brought it: --force replaces it", s.path)
+		return nil // nobody has written anything into it, and the flags say what should be there
 	}
 	yes, err := s.ask.Yes(ctx, s.path+" is as the package brought it. Replace it?")
 	if err == nil && !yes {
 		err = errors.New("nothing was written")
 	}
-	s.replaces = true
 	return err
 }
 

@@ -171,11 +171,11 @@ func TestNothingIsOverwritten(t *testing.T) {
 		t.Errorf("it was overwritten: %q, %v", text, err)
 	}
 	example := filepath.Join(t.TempDir(), "example")
-	if err := os.WriteFile(example, []byte("mine"), 0o600); err != nil {
+	if err := os.WriteFile(example, []byte("mine, once"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := run(t, "", append(all, "--packaged-config", example)...); err == nil || !strings.Contains(err.Error(), "as the package brought it: --force") {
-		t.Errorf("a configuration of the package's: %v", err)
+	if _, err := run(t, "", append(all, "--packaged-config", example)...); err == nil || !strings.Contains(err.Error(), "--force") {
+		t.Errorf("a configuration of the package's that was changed: %v", err)
 	}
 	for what, more := range map[string][]string{
 		"a region":                       {"--region", "Frankfurt"},
@@ -205,5 +205,21 @@ func TestNothingIsOverwritten(t *testing.T) {
 	}
 	if left, _ := os.ReadDir(dir); len(left) != 1 {
 		t.Errorf("it leaves %v", left)
+	}
+}
+
+// What nobody has changed since the package brought it is replaced without a
+// question where nobody can be asked.
+func TestAnUntouchedConfigurationIsReplaced(t *testing.T) {
+	path, example := filepath.Join(t.TempDir(), "hostrole.toml"), filepath.Join(t.TempDir(), "example")
+	for _, at := range []string{path, example} {
+		if err := os.WriteFile(at, []byte("# CHANGE\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, err := run(t, "", "--config", path, "--packaged-config", example, "--offline", "--region", "eu-central-1", "--source", "process", "--command", "/bin/true", "--role", "arn:aws:iam::111122223333:role/app", "--allow", "any")
+	text, rerr := os.ReadFile(path)
+	if err != nil || rerr != nil || !strings.Contains(string(text), "[role.app]") {
+		t.Errorf("%v, %v\n%s", err, rerr, text)
 	}
 }
