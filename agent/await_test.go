@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -35,12 +34,7 @@ func TestWhoWaitsIsNotPutOff(t *testing.T) {
 		Roles: append(all, devsts.Role{ARN: hub, Principals: []string{user}}, devsts.Role{ARN: app, Principals: []string{hub}})})
 	srv := httptest.NewServer(sts)
 	t.Cleanup(srv.Close)
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().String()
-	_ = l.Close()
+	addr := free(t)
 	path := filepath.Join(t.TempDir(), "hostrole.toml")
 	text := fmt.Sprintf(`version = 1
 [admin]

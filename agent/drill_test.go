@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -59,12 +58,7 @@ func startHost(t *testing.T, session time.Duration, fault devsts.Fault, extra st
 	}
 	srv := httptest.NewServer(h.sts)
 	t.Cleanup(srv.Close)
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().String()
-	_ = l.Close()
+	addr := free(t)
 	h.url = "http://" + addr + "/latest/"
 	text := fmt.Sprintf(`version = 1
 [admin]

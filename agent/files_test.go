@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -27,12 +26,7 @@ func startOnFiles(t *testing.T) (h *host, put func(name, content string)) {
 		Roles: []devsts.Role{{ARN: role, Principals: []string{user}}}})
 	srv := httptest.NewServer(h.sts)
 	t.Cleanup(srv.Close)
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	h.url = "http://" + l.Addr().String() + "/latest/"
-	_ = l.Close()
+	h.url = "http://" + free(t) + "/latest/"
 	dir := t.TempDir()
 	put = func(name, content string) {
 		t.Helper()

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -20,17 +19,6 @@ import (
 
 	"github.com/hostrole/hostrole/agent/devsts"
 )
-
-// free is a port of the loopback address that nobody has.
-func free(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
 
 // request sends one with a value of the Authorization header.
 func request(t *testing.T, url, authorization string) (status int, body string) {

@@ -35,18 +35,7 @@ type measured struct {
 func measure(t *testing.T) *measured {
 	t.Helper()
 	m := &measured{dir: t.TempDir(), log: &lockedBuffer{}, reload: make(chan os.Signal)}
-	var sockets [2]net.Listener
-	var ports [2]string
-	for i := range ports {
-		l, err := net.Listen("tcp4", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		sockets[i], ports[i] = l, l.Addr().String()
-	}
-	for _, l := range sockets { // together, so that they are two
-		_ = l.Close()
-	}
+	ports := [2]string{free(t), free(t)}
 	m.url, m.metrics = "http://"+ports[0]+"/latest/", "http://"+ports[1]+"/metrics"
 	document := fmt.Sprintf(`{"Version": 1, "AccessKeyId": %q, "SecretAccessKey": %q, "SessionToken": "canary-session", "Expiration": %q}`,
 		keyID, secret, agent.Now().Add(time.Hour).Format(time.RFC3339))

@@ -44,12 +44,7 @@ func operatedAt(t *testing.T, socket string) (c *admin.Client, sts *devsts.Serve
 		Roles: []devsts.Role{{ARN: hub, Principals: []string{user}}, {ARN: app, Principals: []string{hub}}}})
 	srv := httptest.NewServer(sts)
 	t.Cleanup(srv.Close)
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().String()
-	_ = l.Close()
+	addr := free(t)
 	dir := t.TempDir()
 	text := fmt.Sprintf(`version = 1
 [admin]
