@@ -17,7 +17,7 @@ url=http://169.254.169.254/latest
 asks() {
   while [ ! -e /run/stop ]; do
     T=$(curl -s -f -m 5 -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 60' $url/api/token) || { echo "token: $?"; continue; }
-    curl -s -m 5 -o /dev/null -w '%{http_code}\n' -H "X-aws-ec2-metadata-token: $T" $url/meta-data/iam/security-credentials/app || echo "curl: $?"
+    if C=$(curl -s -m 5 -o /dev/null -w '%{http_code}' -H "X-aws-ec2-metadata-token: $T" $url/meta-data/iam/security-credentials/app); then echo "$C"; else echo "curl: $?"; fi
   done
 }
 for _ in 1 2 3 4; do asks & done
