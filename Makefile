@@ -2,7 +2,7 @@
 
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help build demo test check fuzz bench soak screenshots clients deb rpm apk image dist setup clean
+.PHONY: help build demo test check fuzz bench soak screenshots clients qemu deb rpm apk image dist setup clean
 .NOTPARALLEL:
 
 # A clone without tags, or without git, still builds.
@@ -101,6 +101,10 @@ clients: ## the clients that take minutes to install, against the whole program
 upstreams: ## the upstreams that take minutes to build, behind the whole program
 	@agent/e2e/setup.sh --upstreams
 	@HOSTROLE_E2E=require HOSTROLE_E2E_UPSTREAMS=all go test -race -v -timeout 10m ./agent/e2e/upstreams
+
+qemu: build $(NFPM) ## the package on Debian's own kernel, in a virtual machine; the first time two minutes, then one
+	@agent/e2e/installed/setup.sh
+	@HOSTROLE_E2E=require HOSTROLE_E2E_QEMU=1 go test -v -count=1 -run '^TestVirtualMachine$$' -timeout 10m ./agent/e2e/installed
 
 setup:
 	@agent/e2e/setup.sh

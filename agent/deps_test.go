@@ -73,7 +73,7 @@ agent/e2e/runtimes         : agent agent/* imds imds/* rotation rotation/* syste
 agent/e2e/upstreams        :
 agent/e2e/machine          :
 agent/e2e/hostnet          : agent/e2e/machine
-agent/e2e/installed        : agent/e2e/machine agent/devsts imds/imdstest
+agent/e2e/installed        : agent/e2e/machine
 agent/e2e/failures         :
 agent/e2e/docs             : agent/e2e/machine
 cmd/hostrole               : agent agent/config agent/admin agent/devsts agent/hostaddr rotation systemd cmd/hostrole/operator cmd/hostrole/live cmd/hostrole/setup
