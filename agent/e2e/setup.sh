@@ -50,7 +50,7 @@ if [ "$(id -u)" != 0 ]; then
 fi
 
 packages() {
-  local want=() pair pairs="wrk=wrk ip=iproute2 unshare=util-linux curl=curl python3=python3 aws=awscli xmlsec1=xmlsec1 /usr/sbin/logrotate=logrotate systemd-nspawn=systemd-container nft=nftables ping=iputils-ping lintian=lintian rpmlint=rpmlint rpm=rpm mandoc=mandoc groff=groff man=man-db podman=podman" # command=package
+  local want=() pair pairs="wrk=wrk ip=iproute2 unshare=util-linux curl=curl python3=python3 aws=awscli xmlsec1=xmlsec1 /usr/sbin/logrotate=logrotate systemd-nspawn=systemd-container nft=nftables ping=iputils-ping lintian=lintian rpmlint=rpmlint rpm=rpm cpio=cpio mandoc=mandoc groff=groff man=man-db podman=podman" # command=package
   [ -n "$quick" ] || pairs="$pairs node=nodejs npm=npm debootstrap=debootstrap chromium=chromium chromedriver=chromium-driver"
   for pair in $pairs; do
     command -v "${pair%%=*}" >/dev/null || want+=("${pair#*=}")
