@@ -105,12 +105,16 @@ func candidates(device string) (spaces, error) {
 		path := "/proc/" + name + "/ns/net"
 		if id, err := os.Readlink(path); err != nil || seen[id] {
 			continue // it has ended, or is in one that is done
-		} else {
-			seen[id] = true
 		}
 		fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 		if err != nil {
 			continue
+		}
+		// What was opened counts as seen, not what was read: the process may be
+		// this one, whose first thread looks into another namespace and is back.
+		var st unix.Stat_t
+		if err := unix.Fstat(fd, &st); err == nil {
+			seen[fmt.Sprintf("net:[%d]", st.Ino)] = true
 		}
 		// By the descriptor: the process may have become another one.
 		if number, err := kernel.GetNetNsIdByFd(fd); err == nil && behind[number] {
