@@ -6,6 +6,7 @@ import (
 	"os"
 
 	"github.com/hostrole/hostrole/agent/config"
+	"github.com/hostrole/hostrole/systemd"
 )
 
 // Keys of log attributes, the same in every line.
@@ -18,8 +19,8 @@ const (
 	logRule       = "rule"
 )
 
-// NewLogger makes the log that the config asks for. With the format auto it is
-// text on a terminal and JSON elsewhere.
+// NewLogger makes the log that the config asks for. With the format auto it has
+// fields in the journal, and is text on a terminal and JSON elsewhere.
 func NewLogger(c config.Log, w io.Writer) *slog.Logger {
 	var level slog.Level
 	_ = level.UnmarshalText([]byte(c.Level)) // the config has checked it
@@ -27,7 +28,11 @@ func NewLogger(c config.Log, w io.Writer) *slog.Logger {
 	if c.Format == "text" || c.Format != "json" && isTerminal(w) {
 		return slog.New(slog.NewTextHandler(w, opts))
 	}
-	return slog.New(slog.NewJSONHandler(w, opts))
+	lines := slog.NewJSONHandler(w, opts)
+	if c.Format != "json" && w == io.Writer(os.Stderr) && systemd.InJournal() {
+		return slog.New(systemd.NewJournal(level, lines))
+	}
+	return slog.New(lines)
 }
 
 func isTerminal(w io.Writer) bool {

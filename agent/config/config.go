@@ -47,7 +47,7 @@ type Config struct {
 // Log says what is logged and how.
 type Log struct {
 	Level  string `toml:"level" default:"info" oneof:"debug info warn error"`
-	Format string `toml:"format" default:"auto" oneof:"auto text json"` // auto: text on a terminal, else json
+	Format string `toml:"format" default:"auto" oneof:"auto text json"` // auto: fields of the journal under systemd, text on a terminal, else json
 }
 
 // Admin is the operator's socket.

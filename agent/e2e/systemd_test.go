@@ -180,6 +180,10 @@ func TestService(t *testing.T) {
 	eventually(t, "socket and state are kept by the service manager", 10*time.Second, func() bool { return h.property("NFileDescriptorStore") == "2" })
 	h.holds(t, "0000000000001400") // CAP_NET_ADMIN, CAP_NET_BIND_SERVICE
 	h.run(t, "systemctl", "start", "hostrole-credentials.target")
+	eventually(t, "the journal has the attributes of a record as fields", 5*time.Second, func() bool {
+		got := h.Try("journalctl", "-u", "hostrole.service", "HOSTROLE_ROLE=app", "PRIORITY=6", "-o", "cat", "--no-pager")
+		return strings.Contains(got, "renewed role=app credential=")
+	})
 	token := sessionToken(t)
 
 	t.Run("reload", func(t *testing.T) {

@@ -1,0 +1,4 @@
+package systemd
+
+// NewJournalTo is NewJournal with another way to send.
+var NewJournalTo = newJournal
