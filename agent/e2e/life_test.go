@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -318,6 +319,10 @@ func (l *resident) turn(t *testing.T, r *relay, w *witness, s step) {
 		t.Logf("%s, %s: %.300s", l.name, s.name, said.Error)
 	}
 	l.outcomes = append(l.outcomes, outcome)
+	if l.insists {
+		slices.Sort(asked)
+		asked = slices.Compact(asked)
+	}
 	fmt.Fprintf(&l.record, "%s: %s\n", s.name, outcome)
 	for _, a := range asked {
 		fmt.Fprintf(&l.record, "  %s\n", a)

@@ -29,7 +29,7 @@ type sdk struct {
 	local   bool   // it is the machine's own, and may be of another version
 	argv    func(t *testing.T) []string
 	mode    bool   // asks over IPv6 when it is told so
-	region  string // the case of TestRegion; "" for one that does not ask for its region
+	region  string // its golden file of TestRegion or TestNoRegion; "" for neither
 	blind   string // why nobody can see which key it found; "" for most
 
 	// loop is a program that uses it for long, with the same arguments: it says
@@ -37,6 +37,7 @@ type sdk struct {
 	// run starts anew.
 	loop    func(t *testing.T) []string
 	patient bool // see patientLife
+	insists bool // it tries so often that its record has each request of a turn once, in no order
 	sure    bool // it is told its role, and does not ask for a list
 	life    life
 }
@@ -46,7 +47,7 @@ var sdks = []sdk{
 		life: life{unnoticed, recovers, stale}},
 	{name: "aws-sdk-go-v1", version: "1.55.8", region: "region-aws-sdk-go-v1", argv: goClient("s3", "v1"), loop: goClient("loop", "v1"),
 		life: life{unnoticed, once, once}},
-	{name: "minio-go", version: "7.4.1", argv: goClient("s3", "minio"), loop: goClient("loop", "minio"),
+	{name: "minio-go", version: "7.4.1", region: "region-minio-go", argv: goClient("s3", "minio"), loop: goClient("loop", "minio"),
 		life: life{unnoticed, between, once}},
 	{name: "boto3", version: "1.43.11", local: true, mode: true, region: "region-botocore", argv: python("boto3_client.py"), loop: python("boto3_loop.py"), patient: true,
 		life: life{unnoticed, between, once}},
@@ -56,11 +57,11 @@ var sdks = []sdk{
 	}, life: life{unnoticed, runFails, anew}},
 	{name: "aws-sdk-js-v3", version: "3.1169.0", mode: true, region: "region-aws-sdk-js-v3", argv: node("node", "client.mjs"), loop: node("node", "loop.mjs", "aws-sdk-js-v3"), patient: true,
 		life: life{unnoticed, between, once}},
-	{name: "aws-sdk-js-v2", version: "2.1693.0", argv: node("node", "v2.mjs"), loop: node("node", "loop.mjs", "aws-sdk-js-v2"), patient: true,
+	{name: "aws-sdk-js-v2", version: "2.1693.0", region: "region-aws-sdk-js-v2", argv: node("node", "v2.mjs"), loop: node("node", "loop.mjs", "aws-sdk-js-v2"), patient: true,
 		life: life{unnoticed, between, twice}},
-	{name: "minio-js", version: "8.0.7", argv: node("node", "minio.mjs"), blind: "it reads AccessKeyID where EC2 says AccessKeyId",
+	{name: "minio-js", version: "8.0.7", region: "region-minio-js", argv: node("node", "minio.mjs"), blind: "it reads AccessKeyID where EC2 says AccessKeyId",
 		loop: node("node", "loop.mjs", "minio-js"), life: life{unnoticed, between, once}},
-	{name: "aws-crt", version: "1.33.2", argv: node("node", "crt.mjs"), loop: node("node", "loop.mjs", "aws-crt"),
+	{name: "aws-crt", version: "1.33.2", region: "region-aws-crt", argv: node("node", "crt.mjs"), loop: node("node", "loop.mjs", "aws-crt"),
 		life: life{unnoticed, once, once}},
 	{name: "curl", version: "7.88.1", local: true, argv: func(t *testing.T) []string {
 		tool(t, "curl")

@@ -42,7 +42,8 @@ case $client in
     say awscli >&3 ;;
   boto3)
     python3 /clients/boto3_client.py "$endpoint" "$bucket" >&3 ;;
-  ruby)
+  ruby | ruby-region)
+    [ "$client" = ruby ] || unset AWS_REGION AWS_DEFAULT_REGION
     ruby -e '
       require "aws-sdk-s3"
       endpoint, bucket, body = ARGV
@@ -120,10 +121,32 @@ C
     wait || :
     grep 'Unable to refresh target groups' p.log
     say prometheus >&3 ;;
+  prometheus-loop) # a refresh at each line: it stands still in between
+    cat >p.yml <<C
+scrape_configs:
+  - job_name: ec2
+    ec2_sd_configs: [{region: us-east-1, endpoint: "$endpoint", refresh_interval: 8s}]
+C
+    say prometheus >&3
+    p= told='Unable to refresh target groups'
+    while read -r _; do
+      seen=$(grep -c "$told" p.log 2>/dev/null || :)
+      if [ -n "$p" ]; then kill -CONT "$p"; else
+        prometheus --config.file p.yml --storage.tsdb.path data --web.listen-address 127.0.0.1:0 2>p.log & p=$!
+      fi
+      for _ in $(seq 1000); do [ "$(grep -c "$told" p.log)" = "${seen:-0}" ] || break; sleep .02; done
+      kill -STOP "$p"
+      grep "$told" p.log | tail -1 | cut -c1-300 >&2
+      # MinIO is no EC2 and says so; that is as far as a good key gets.
+      error=$(grep "$told" p.log | tail -1 | grep -oE 'NoCredentialProviders|EC2RoleRequestError|ExpiredToken[A-Za-z]*|InvalidAccessKeyId' | head -1 || :)
+      printf '{"error":"%s"}\n' "$error" >&3
+    done
+    kill -KILL "$p" ;;
   pgbackrest)
     # Its S3 is HTTPS only, so that it ends after it has fetched.
     pgbackrest --repo1-type=s3 --repo1-s3-key-type=auto --repo1-s3-bucket="$bucket" --repo1-s3-endpoint=127.0.0.1 --repo1-storage-port=1 \
-      --repo1-s3-region=us-east-1 --repo1-path=/ --io-timeout=1 --log-level-console=info repo-ls || :
+      --repo1-s3-region=us-east-1 --repo1-path=/ --io-timeout=1 --log-level-console=info repo-ls 2>&1 | tee log || :
+    grep -F "$bucket.127.0.0.1" log # it has a key, and looks for its S3
     say pgbackrest >&3 ;;
   ec2-metadata)
     ec2-metadata --instance-id | grep -E '^instance-id: i-[0-9a-f]{17}$'
