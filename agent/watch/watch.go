@@ -121,9 +121,8 @@ func (w *Watcher) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-w.asked:
+		case <-w.asked: // what changed before the kernel is asked to tell is looked for
 			w.follow()
-			continue
 		case <-next.C:
 		case <-happened:
 		case err := <-failed: // also that events were lost, which asks for a look as well
