@@ -35,7 +35,7 @@ var field = []sdk{
 	{name: "debian-ec2metadata", version: "0.33", argv: debian("ec2metadata"), blind: "it reads the tree"},
 	{name: "debian-ec2-net-utils", version: "2.3.0", argv: debian("ec2-net-utils"), blind: "it reads the tree"},
 	{name: "debian-cloud-init", version: "22.4.2", argv: debian("cloud-init"), blind: "it leaves credentials alone"},
-	{name: "aws-sdk-rust", version: "0.37.1", region: "region-aws-sdk-rust", argv: rust("client.mjs"), loop: rust("loop.mjs"), life: life{unnoticed, stubborn, once}},
+	{name: "aws-sdk-rust", version: "0.37.1", region: "region-aws-sdk-rust", argv: rust("client.mjs"), loop: rust("loop.mjs"), insists: true, life: life{unnoticed, stubborn, once}},
 	{name: "opentofu", version: "1.12.6", argv: tofu, life: life{unnoticed, recovers, anew}},
 }
 
