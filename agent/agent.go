@@ -30,6 +30,7 @@ import (
 	"github.com/hostrole/hostrole/imds"
 	"github.com/hostrole/hostrole/imds/caller/cgroup"
 	"github.com/hostrole/hostrole/imds/caller/host"
+	"github.com/hostrole/hostrole/imds/caller/netns"
 	"github.com/hostrole/hostrole/imds/document"
 	"github.com/hostrole/hostrole/rotation"
 	"github.com/hostrole/hostrole/rotation/store"
@@ -141,6 +142,8 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	if err := identify.Probe(ctx); err != nil {
 		return fmt.Errorf("asking the kernel who calls: %w", err)
 	}
+	behind := netns.New(identify)
+	defer func() { err = errors.Join(err, behind.Close()) }()
 
 	if err := a.recording.open(a.current.cfg.Audit); err != nil {
 		return err
@@ -155,7 +158,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	tasks, closeAll, err := a.listen(ctx, identify)
+	tasks, closeAll, err := a.listen(ctx, identify, behind)
 	defer closeAll()
 	if err != nil {
 		return errors.Join(err, undo())

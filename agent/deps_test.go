@@ -31,7 +31,9 @@ rotation/handover          : rotation/credential
 rotation                   : rotation/credential rotation/source rotation/store
 
 imds/caller                :
-imds/caller/netns          : imds/caller imds/caller/host
+imds/caller/kernel         :
+imds/caller/host           : imds/caller imds/caller/kernel
+imds/caller/netns          : imds/caller imds/caller/host imds/caller/kernel
 imds/caller/*              : imds/caller
 imds/policy                : imds/caller
 imds/gate                  : imds/caller rotation/credential
@@ -120,7 +122,7 @@ var libraries = []library{
 	{"github.com/smallstep/pkcs7", "imds/document", "reads PKCS#7 from strangers, with EC2's open lengths"},
 	{"github.com/spf13/cobra", "cmd/hostrole cmd/hostrole/operator cmd/hostrole/setup", "the command line"},
 	{"github.com/spf13/pflag", "cmd/hostrole", "cobra's flags are its types"},
-	{"github.com/vishvananda/netlink", "agent/hostaddr agent/facts imds/caller/netns cmd/hostrole agent/occupant", "addresses and links"},
+	{"github.com/vishvananda/netlink", "agent/hostaddr agent/facts cmd/hostrole agent/occupant", "addresses and links"},
 	{"golang.org/x/oauth2", "rotation/assertion", "token endpoints"},
 	{"golang.org/x/sync", "rotation imds agent imds/caller/runtime", "singleflight and semaphores"},
 	{"golang.org/x/sys", "rotation/handover imds imds/caller/* agent agent/hostaddr agent/facts agent/admin agent/estate systemd cmd/hostrole cmd/hostrole/screen cmd/hostrole/prompt agent/redirect agent/occupant", "system calls that package syscall lacks"},
@@ -160,11 +162,10 @@ var held = []rule{
 	// Its chain of providers ends at our own address.
 	{`import "github.com/aws/aws-sdk-go-v2/config/..."`, false, nil},
 	{`import "github.com/vishvananda/netlink/..."`, true, files{
-		"agent/hostaddr/*_linux.go":        "addresses and links",
-		"agent/occupant/socket_linux.go":   "who listens on a port",
-		"agent/facts/network_linux.go":     "the interfaces that the metadata tree shows",
-		"imds/caller/netns/space_linux.go": "which namespaces are behind a bridge",
-		"cmd/hostrole/namespace_linux.go":  "demo sets up lo in its namespace",
+		"agent/hostaddr/*_linux.go":       "addresses and links",
+		"agent/occupant/socket_linux.go":  "who listens on a port",
+		"agent/facts/network_linux.go":    "the interfaces that the metadata tree shows",
+		"cmd/hostrole/namespace_linux.go": "demo sets up lo in its namespace",
 	}},
 
 	{"os.Exit", true, files{
@@ -177,6 +178,7 @@ var held = []rule{
 		"imds/server.go":                "deadlines of a connection, and how long a request took",
 		"rotation/upstream/upstream.go": "time left until a context's deadline, and until an HTTP date; how old an address is",
 		"cmd/hostrole/tour.go":          "demo shows a clock",
+		"imds/caller/netns/door.go":     "how old is what is known of a link, by the monotonic clock",
 	}},
 	{"Reveal", true, files{
 		"imds/ec2/iam.go":                           "the document that a workload gets",
@@ -215,6 +217,7 @@ var held = []rule{
 		"agent/supervise.go":                       "the daemon's parts; supervise waits for all",
 		"rotation/manager.go":                      "one a Rotator; Run waits for all",
 		"imds/caller/netns/space_linux.go":         "a thread that enters a namespace; the asker waits for it",
+		"imds/caller/netns/door.go":                "one waits for each door's process, one for all; Close waits for them",
 		"imds/server.go":                           "one a connection; Serve waits for all",
 		"cmd/hostrole/main.go":                     "gives the second signal back to the system",
 		"cmd/hostrole/demo.go":                     "demo's STS, closed and waited for",

@@ -19,10 +19,9 @@ import (
 // a listener behind a bridge, by those in the namespaces behind it. Where the
 // kernel tells units and containers, they are part of it: a rule by user must
 // not take a container for its user.
-func (a *Agent) identifier(ctx context.Context, l config.Listener, local *host.Enricher) (imds.Identifier, error) {
+func (a *Agent) identifier(ctx context.Context, l config.Listener, local *host.Enricher, behind *netns.Enricher) (imds.Identifier, error) {
 	chain := caller.Chain{local}
 	if device := deviceFor(l); device != "" && device != "lo" {
-		behind := netns.New(netns.Options{Host: local, Device: device})
 		if err := behind.Probe(); err != nil {
 			return nil, fmt.Errorf("listener %q: asking the kernel who calls from behind %s: %w", l.Name, device, err)
 		}

@@ -13,6 +13,7 @@ import (
 	"github.com/hostrole/hostrole/agent/pulse"
 	"github.com/hostrole/hostrole/agent/redirect"
 	"github.com/hostrole/hostrole/imds/caller/host"
+	"github.com/hostrole/hostrole/imds/caller/netns"
 )
 
 // claim puts the addresses of the listeners on the host. One address is one
@@ -58,7 +59,7 @@ func (a *Agent) claim(ctx context.Context) (claims []*hostaddr.Claim, err error)
 // listen opens the sockets of all listeners; closeAll closes those that no
 // server has taken over. A listener whose other address can be served goes on
 // without the one that cannot.
-func (a *Agent) listen(ctx context.Context, local *host.Enricher) (tasks []task, closeAll func(), err error) {
+func (a *Agent) listen(ctx context.Context, local *host.Enricher, behind *netns.Enricher) (tasks []task, closeAll func(), err error) {
 	var open []net.Listener
 	closeAll = func() {
 		for _, l := range open {
@@ -67,7 +68,7 @@ func (a *Agent) listen(ctx context.Context, local *host.Enricher) (tasks []task,
 	}
 	a.estate.KeepOnly(a.current.wants)
 	for _, l := range a.current.cfg.Listeners {
-		who, err := a.identifier(ctx, l, local)
+		who, err := a.identifier(ctx, l, local, behind)
 		if err != nil {
 			return nil, closeAll, err
 		}

@@ -2,27 +2,26 @@ package host
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net/netip"
 	"syscall"
+
+	"github.com/hostrole/hostrole/imds/caller/kernel"
 )
 
-// Sizes and numbers of linux/netlink.h, linux/sock_diag.h, linux/inet_diag.h
-// and net/tcp_states.h. They are written here so that the messages can be
-// built and read on any system.
+// Sizes and numbers of linux/sock_diag.h, linux/inet_diag.h and
+// net/tcp_states.h. They are written here so that the messages can be built and
+// read on any system.
 const (
-	headerSize   = 16 // struct nlmsghdr
+	headerSize   = kernel.HeaderSize
 	requestSize  = headerSize + 56
 	bodySize     = 72 // struct inet_diag_msg
-	typeError    = 2  // NLMSG_ERROR
 	typeSockDiag = 20 // SOCK_DIAG_BY_FAMILY
-	flagRequest  = 1  // NLM_F_REQUEST
 	attrCgroup   = 21 // INET_DIAG_CGROUP_ID, a u64, unasked since Linux 5.8
-	attrMask     = 0x3fff
 	familyIPv4   = 2
 	familyIPv6   = 10
 	protocolTCP  = 6
-	maxErrno     = 4095
 
 	stateEstablished = 1
 	stateFinWait1    = 4
@@ -59,15 +58,11 @@ type answer struct {
 }
 
 // encode writes the request for exactly one socket, the client's, into b,
-// which has requestSize bytes. It has no NLM_F_DUMP: a dump goes by ports
-// alone.
-func encode(b *[requestSize]byte, q question, seq uint32) {
+// which has requestSize bytes. It is no dump, which would go by ports alone.
+func encode(b *[requestSize]byte, q question) {
 	*b = [requestSize]byte{}
 	native, network := binary.NativeEndian, binary.BigEndian
-	native.PutUint32(b[0:], requestSize)
-	native.PutUint16(b[4:], typeSockDiag)
-	native.PutUint16(b[6:], flagRequest)
-	native.PutUint32(b[8:], seq)
+	kernel.Head(b[:], typeSockDiag)
 	b[headerSize], b[headerSize+1] = familyIPv6, protocolTCP
 	native.PutUint32(b[requestStates:], 1<<32-1) // of any state: the answer's is looked at
 	id := b[requestID:]
@@ -86,45 +81,18 @@ func encode(b *[requestSize]byte, q question, seq uint32) {
 	native.PutUint64(id[idCookie:], 1<<64-1) // INET_DIAG_NOCOOKIE
 }
 
-// decode reads the kernel's answer to request seq. An answer that it returns
-// is well-formed; whether it is to be believed is for [answer.answers] to say.
-func decode(b []byte, seq uint32) (answer, error) {
-	native := binary.NativeEndian
-	if len(b) < headerSize {
-		return answer{}, fmt.Errorf("%w: %d bytes are less than a header", ErrMalformed, len(b))
-	}
-	if size := native.Uint32(b); size < headerSize || uint64(size) > uint64(len(b)) {
-		return answer{}, fmt.Errorf("%w: it has %d bytes and claims %d", ErrMalformed, len(b), size)
-	} else {
-		b = b[:size]
-	}
-	if got := native.Uint32(b[8:]); got != seq {
-		return answer{}, fmt.Errorf("%w: it answers question %d, not %d", ErrMalformed, got, seq)
-	}
-	body := b[headerSize:]
-	switch kind := native.Uint16(b[4:]); kind {
-	case typeSockDiag:
-		return decodeBody(body)
-	case typeError:
-		return answer{}, decodeError(body)
-	default:
+// decode reads the kernel's answer. One that it returns is well-formed; whether
+// it is to be believed is for [answer.answers] to say.
+func decode(kind uint16, body []byte, err error) (answer, error) {
+	switch {
+	case errors.Is(err, syscall.ENOENT):
+		return answer{}, ErrNotFound
+	case err != nil:
+		return answer{}, err
+	case kind != typeSockDiag:
 		return answer{}, fmt.Errorf("%w: it is of type %d", ErrMalformed, kind)
 	}
-}
-
-func decodeError(body []byte) error {
-	if len(body) < 4 {
-		return fmt.Errorf("%w: an error of %d bytes", ErrMalformed, len(body))
-	}
-	code := int64(int32(binary.NativeEndian.Uint32(body))) // #nosec G115 -- it is signed
-	if code >= 0 || code < -maxErrno {
-		return fmt.Errorf("%w: error number %d", ErrMalformed, code)
-	}
-	errno := syscall.Errno(-code) // #nosec G115 -- see above
-	if errno == syscall.ENOENT {
-		return ErrNotFound
-	}
-	return fmt.Errorf("the kernel does not answer: %w", errno)
+	return decodeBody(body)
 }
 
 func decodeBody(body []byte) (answer, error) {
@@ -138,21 +106,17 @@ func decodeBody(body []byte) (answer, error) {
 	if a.src, a.dst, err = decodeID(body[0], body[bodyID:]); err != nil {
 		return answer{}, err
 	}
-	for rest := body[bodySize:]; len(rest) > 0; {
-		if len(rest) < 4 {
-			return answer{}, fmt.Errorf("%w: %d bytes are less than an attribute", ErrMalformed, len(rest))
-		}
-		size, kind := int(native.Uint16(rest)), native.Uint16(rest[2:])&attrMask
-		if size < 4 || size > len(rest) {
-			return answer{}, fmt.Errorf("%w: attribute %d claims %d of %d bytes", ErrMalformed, kind, size, len(rest))
-		}
+	err = kernel.Attributes(body[bodySize:], func(kind uint16, value []byte) error {
 		if kind == attrCgroup {
-			if size != 12 {
-				return answer{}, fmt.Errorf("%w: a cgroup id of %d bytes", ErrMalformed, size-4)
+			if len(value) != 8 {
+				return fmt.Errorf("%w: a cgroup id of %d bytes", ErrMalformed, len(value))
 			}
-			a.cgroup = native.Uint64(rest[4:])
+			a.cgroup = native.Uint64(value)
 		}
-		rest = rest[min((size+3)&^3, len(rest)):] // padded to 4 bytes
+		return nil
+	})
+	if err != nil {
+		return answer{}, err
 	}
 	return a, nil
 }

@@ -243,7 +243,7 @@ func BenchmarkIdentify(b *testing.B) {
 	}
 }
 
-// An Inquiry is about the namespace that it was opened in, once.
+// An Inquiry is about the namespace that it was opened in, until it is closed.
 func TestInquiry(t *testing.T) {
 	e := newEnricher(t)
 	s := listen(t, metadataV4+":0")
@@ -254,18 +254,21 @@ func TestInquiry(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	for range 2 {
+		var who caller.Caller
+		if err := i.Enrich(c, &who); err != nil || who.Inode != cl.inode() || who.UID != caller.NewID(uint32(os.Geteuid())) || who.Cgroup == 0 {
+			t.Errorf("got %+v, %v, want uid %d and inode %d", who, err, os.Geteuid(), cl.inode())
+		}
+		if who.User != "" || who.Groups != nil {
+			t.Errorf("it has names of this host: %+v", who)
+		}
+	}
+	i.Close()
+	i.Close()
 	var who caller.Caller
-	if err := i.Enrich(c, &who); err != nil || who.Inode != cl.inode() || who.UID != caller.NewID(uint32(os.Geteuid())) || who.Cgroup == 0 {
-		t.Errorf("got %+v, %v, want uid %d and inode %d", who, err, os.Geteuid(), cl.inode())
+	if err := i.Enrich(c, &who); !errors.Is(err, host.ErrClosed) || who.Known() {
+		t.Errorf("after its end: %+v, %v, want %v", who, err, host.ErrClosed)
 	}
-	if who.User != "" || who.Groups != nil {
-		t.Errorf("it has names of this host: %+v", who)
-	}
-	if err := i.Enrich(c, &who); !errors.Is(err, host.ErrClosed) {
-		t.Errorf("the second time: %v, want %v", err, host.ErrClosed)
-	}
-	i.Close()
-	i.Close()
 	if after := descriptors(t); after != before {
 		t.Errorf("%d descriptors are open, %d were before", after, before)
 	}

@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"fmt"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/hostrole/hostrole/imds/caller"
 )
 
@@ -13,12 +11,12 @@ import (
 func (e *Enricher) Exchange(c caller.Conn) (request, reply []byte, err error) {
 	talk := <-e.pool
 	defer func() { e.pool <- talk }()
-	encode(&talk.request, question{c.Remote, c.Local}, 1)
-	n, err := talk.exchange()
-	if err != nil {
+	request = Encode(c.Remote, c.Local, 1)
+	if err := talk.line.Send(request); err != nil {
 		return nil, nil, err
 	}
-	return bytes.Clone(talk.request[:]), bytes.Clone(talk.reply[:n]), nil
+	reply, err = talk.line.Receive()
+	return request, bytes.Clone(reply), err
 }
 
 // LeaveAnswers makes every socket hold an answer that nobody has read, as
@@ -26,8 +24,7 @@ func (e *Enricher) Exchange(c caller.Conn) (request, reply []byte, err error) {
 func (e *Enricher) LeaveAnswers(c caller.Conn) error {
 	for range cap(e.pool) {
 		talk := <-e.pool
-		encode(&talk.request, question{c.Remote, c.Local}, talk.seq)
-		_, err := unix.Write(talk.fd, talk.request[:])
+		err := talk.line.Send(Encode(c.Remote, c.Local, 0))
 		e.pool <- talk
 		if err != nil {
 			return fmt.Errorf("writing the question: %w", err)

@@ -1,9 +1,12 @@
 package host
 
 import (
+	"encoding/binary"
 	"io/fs"
 	"net/netip"
 	"time"
+
+	"github.com/hostrole/hostrole/imds/caller/kernel"
 )
 
 const RequestSize = requestSize
@@ -19,12 +22,13 @@ type Answer struct {
 
 func Encode(client, server netip.AddrPort, seq uint32) []byte {
 	var b [requestSize]byte
-	encode(&b, question{client, server}, seq)
+	encode(&b, question{client, server})
+	binary.NativeEndian.PutUint32(b[8:], seq) // which a line does
 	return b[:]
 }
 
 func Decode(b []byte, seq uint32) (Answer, error) {
-	a, err := decode(b, seq)
+	a, err := decode(kernel.Answer(b, seq))
 	return Answer{a.state, a.src, a.dst, a.uid, a.inode, a.cgroup}, err
 }
 

@@ -21,6 +21,7 @@ import (
 	"sync"
 
 	"github.com/hostrole/hostrole/imds/caller"
+	"github.com/hostrole/hostrole/imds/caller/kernel"
 )
 
 // Why the kernel's word on a caller does not count. Every one of them leaves
@@ -41,10 +42,10 @@ var (
 	// that the answer may have been about a successor with the same addresses.
 	ErrEnded = errors.New("the connection has ended")
 	// ErrMalformed matches an answer that is not what the kernel sends.
-	ErrMalformed = errors.New("the kernel's answer is malformed")
+	ErrMalformed = kernel.ErrMalformed
 	// ErrNoSocket matches a connection that is not a socket of the kernel.
 	ErrNoSocket = errors.New("the connection is not a socket")
-	// ErrClosed matches a question to an Enricher after its Close.
+	// ErrClosed matches a question to an Enricher or an Inquiry after its Close.
 	ErrClosed = errors.New("the enricher is closed")
 	// ErrUserNamespace matches a refusal of New to work where uids are not
 	// the host's.
@@ -171,29 +172,12 @@ func (e *Enricher) ask(ctx context.Context, c caller.Conn) (owner, error) {
 		return owner{}, ErrClosed
 	}
 	defer func() { e.pool <- talk }()
+	if !talk.line.IsOpen() { // since a question that failed
+		if err := talk.open(); err != nil {
+			return owner{}, err
+		}
+	}
 	return talk.about(c)
-}
-
-// about makes all checks of an answer about the client of c, which is valid.
-func (talk *conversation) about(c caller.Conn) (owner, error) {
-	q := question{client: c.Remote, server: c.Local}
-	got, err := talk.ask(q)
-	if err != nil {
-		return owner{}, err
-	}
-	if err := got.answers(q); err != nil {
-		return owner{}, err
-	}
-	// Last: while our end lives, the kernel gives this pair of addresses to
-	// no other socket, so what it said before was about this connection.
-	state, err := talk.stateOf(c.Raw)
-	if err != nil {
-		return owner{}, fmt.Errorf("%w: %w", ErrEnded, err)
-	}
-	if state != stateEstablished && state != stateCloseWait {
-		return owner{}, fmt.Errorf("%w: its own end is in state %d", ErrEnded, state)
-	}
-	return got.owner, nil
 }
 
 // A question is the pair of addresses of a connection: the client's own end,

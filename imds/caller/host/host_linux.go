@@ -2,7 +2,6 @@ package host
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"syscall"
 	"time"
@@ -10,100 +9,28 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A conversation is a netlink socket with one question under way at most.
-type conversation struct {
-	fd      int // -1 when there is none
-	seq     uint32
-	request [requestSize]byte
-	reply   [4096]byte // 150 bytes are usual; what does not fit is malformed
-
-	// The answer of look, which is made once: a closure per question would
-	// be the only thing that a question allocates.
-	look     func(fd uintptr)
-	state    uint8
-	stateErr error
+// An end looks at our own socket. The answer of look is kept here, and look is
+// made once: a closure per question would be the only thing that a question
+// allocates.
+type end struct {
+	look func(fd uintptr)
+	is   uint8
+	err  error
 }
 
-func newConversation() *conversation {
-	c := &conversation{fd: -1}
-	c.look = func(fd uintptr) { c.state, c.stateErr = tcpState(int(fd)) } // #nosec G115 -- a descriptor
-	return c
+func newEnd() *end {
+	e := &end{}
+	e.look = func(fd uintptr) { e.is, e.err = tcpState(int(fd)) } // #nosec G115 -- a descriptor
+	return e
 }
 
-// open opens a socket that hears nobody but the kernel.
-func (c *conversation) open() error {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, unix.NETLINK_INET_DIAG)
-	if err == nil {
-		err = unix.Connect(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
-		if err == nil {
-			err = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 1})
-		}
-		if err != nil {
-			_ = unix.Close(fd)
-		}
-	}
-	if err != nil {
-		return fmt.Errorf("opening a socket for questions about sockets: %w; the kernel needs CONFIG_INET_DIAG, and a service's RestrictAddressFamilies= must have AF_NETLINK", err)
-	}
-	c.fd = fd
-	return nil
-}
-
-func (c *conversation) hangUp() {
-	if c.fd >= 0 {
-		_ = unix.Close(c.fd)
-		c.fd = -1
-	}
-}
-
-// ask returns what the kernel says of the client's socket. After anything but
-// an answer the socket is replaced: a late answer must meet nobody.
-func (c *conversation) ask(q question) (answer, error) {
-	if c.fd < 0 {
-		if err := c.open(); err != nil {
-			return answer{}, err
-		}
-	}
-	c.seq++
-	encode(&c.request, q, c.seq)
-	n, err := c.exchange()
-	if err != nil {
-		c.hangUp()
-		return answer{}, fmt.Errorf("no answer from the kernel: %w", err)
-	}
-	a, err := decode(c.reply[:n], c.seq)
-	if err != nil && !errors.Is(err, ErrNotFound) {
-		c.hangUp()
-	}
-	return a, err
-}
-
-func (c *conversation) exchange() (n int, err error) {
-	// With a timeout set, the kernel does not go on after a signal by itself.
-	for {
-		_, err = unix.Write(c.fd, c.request[:])
-		if !errors.Is(err, unix.EINTR) {
-			break
-		}
-	}
-	if err != nil {
+// state returns that of our own socket.
+func (e *end) state(raw syscall.RawConn) (uint8, error) {
+	e.is, e.err = 0, nil
+	if err := raw.Control(e.look); err != nil {
 		return 0, err
 	}
-	for {
-		n, err = unix.Read(c.fd, c.reply[:])
-		if !errors.Is(err, unix.EINTR) {
-			return n, err
-		}
-	}
-}
-
-// stateOf returns the state of our own socket.
-func (c *conversation) stateOf(raw syscall.RawConn) (uint8, error) {
-	c.state, c.stateErr = 0, nil
-	if err := raw.Control(c.look); err != nil {
-		return 0, err
-	}
-	return c.state, c.stateErr
+	return e.is, e.err
 }
 
 // tcpState reads the first four bytes of struct tcp_info, of which the very

@@ -8,14 +8,11 @@ import (
 	"time"
 )
 
-type conversation struct{}
+type end struct{}
 
-func newConversation() *conversation { return &conversation{} }
+func newEnd() *end { return &end{} }
 
-func (*conversation) open() error                            { return errors.ErrUnsupported }
-func (*conversation) hangUp()                                {}
-func (*conversation) ask(question) (answer, error)           { return answer{}, errors.ErrUnsupported }
-func (*conversation) stateOf(syscall.RawConn) (uint8, error) { return 0, errors.ErrUnsupported }
+func (*end) state(syscall.RawConn) (uint8, error) { return 0, errors.ErrUnsupported }
 
 func inodeOf(syscall.RawConn) (uint64, error) { return 0, errors.ErrUnsupported }
 

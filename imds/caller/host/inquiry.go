@@ -6,12 +6,11 @@ import (
 	"github.com/hostrole/hostrole/imds/caller"
 )
 
-// An Inquiry asks the kernel one question about the sockets of one network
-// namespace. It is not safe for concurrent use.
+// An Inquiry asks the kernel about the sockets of one network namespace. It is
+// not safe for concurrent use.
 type Inquiry struct {
-	e     *Enricher
-	talk  *conversation
-	asked bool // a second question could open a socket in another namespace
+	e    *Enricher
+	talk *conversation
 }
 
 // Open returns an Inquiry about the network namespace of the calling thread,
@@ -25,17 +24,21 @@ func (e *Enricher) Open() (*Inquiry, error) {
 	return i, nil
 }
 
-// Close ends the Inquiry.
+// Close ends the Inquiry. It is safe to call twice.
 func (i *Inquiry) Close() { i.talk.hangUp() }
+
+// IsOpen reports whether the Inquiry can be asked.
+func (i *Inquiry) IsOpen() bool { return i.talk.line.IsOpen() }
 
 // Enrich does what [Enricher.Enrich] does, in that namespace, and leaves User
 // and Groups alone: what this host calls a uid says nothing about who has it in
-// a container. The second time it fails.
+// a container. An answer that is none ends the Inquiry, and later questions
+// fail with [ErrClosed]: another socket would be one into the namespace of
+// whoever asks.
 func (i *Inquiry) Enrich(c caller.Conn, who *caller.Caller) error {
-	if i.asked {
+	if !i.talk.line.IsOpen() {
 		return failed(c, ErrClosed)
 	}
-	i.asked = true
 	if err := valid(c); err != nil {
 		return failed(c, err)
 	}

@@ -3,6 +3,7 @@ package netns_test
 import (
 	"bufio"
 	"context"
+	"encoding/binary"
 	"errors"
 	"flag"
 	"fmt"
@@ -12,11 +13,14 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
@@ -52,6 +56,10 @@ func TestMain(m *testing.M) {
 	flag.Parse()
 	switch os.Getenv(roleEnv) {
 	case "tests":
+		if err := elsewhere(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
 		if err := settleIn(); err != nil {
 			refused = err.Error()
 		}
@@ -63,7 +71,7 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	case "probe":
-		fmt.Println(netns.New(netns.Options{}).Probe())
+		fmt.Println(netns.New(nil).Probe())
 		os.Exit(0)
 	}
 	if flag.Lookup("test.list").Value.String() != "" {
@@ -101,21 +109,25 @@ func again(flags uintptr, role string, args ...string) *exec.Cmd {
 
 // elsewhere is an error unless this is another network than the one left.
 func elsewhere() error {
-	if here, err := os.Readlink(netPath); err != nil || here == os.Getenv(leftEnv) {
-		return fmt.Errorf("still in the network namespace %s: %w", here, err)
+	here, err := os.Readlink(netPath)
+	if err != nil {
+		return fmt.Errorf("which network namespace this is cannot be told: %w", err)
+	}
+	if left := os.Getenv(leftEnv); left == "" || here == left {
+		return fmt.Errorf("still in the network namespace %q of those who began, or so it may be: this is %s", left, here)
 	}
 	return nil
 }
 
 // settleIn makes a host with the metadata addresses and a bridge.
 func settleIn() error {
-	if err := elsewhere(); err != nil {
-		return err
-	}
 	if err := set("lo", metadataV4+"/32", metadataV6+"/128"); err != nil {
 		return err
 	}
-	if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: bridge}}); err != nil {
+	// Without an address of its own it would take that of a port, and forget its
+	// neighbours each time that it takes another.
+	own := net.HardwareAddr{2, 0x42, 0, 0, 0, 1}
+	if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: bridge, HardwareAddr: own}}); err != nil {
 		return fmt.Errorf("making a bridge: %w", err)
 	}
 	return set(bridge, gateway+"/24", gatewayV6+"/64")
@@ -167,7 +179,10 @@ func newHost(t testing.TB) *host.Enricher {
 
 func newEnricher(t testing.TB) *netns.Enricher {
 	t.Helper()
-	return netns.New(netns.Options{Host: newHost(t), Device: bridge})
+	h := newHost(t)
+	e := netns.New(h)
+	t.Cleanup(func() { _ = e.Close() })
+	return e
 }
 
 // A server accepts connections that arrive on the bridge.
@@ -178,9 +193,14 @@ type server struct {
 
 func listen(t testing.TB, address string) server {
 	t.Helper()
+	return listenOn(t, bridge, address)
+}
+
+func listenOn(t testing.TB, device, address string) server {
+	t.Helper()
 	needHost(t)
 	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) (err error) {
-		err2 := c.Control(func(fd uintptr) { err = unix.BindToDevice(int(fd), bridge) })
+		err2 := c.Control(func(fd uintptr) { err = unix.BindToDevice(int(fd), device) })
 		return errors.Join(err, err2)
 	}}
 	l, err := lc.Listen(context.Background(), "tcp", address)
@@ -295,7 +315,9 @@ func (c *container) plug(addresses ...string) {
 		c.t.Fatal(err)
 	}
 	for _, n := range neighbours {
-		_ = netlink.NeighDel(&n)
+		if slices.ContainsFunc(addresses, func(a string) bool { return strings.HasPrefix(a, n.IP.String()+"/") }) {
+			_ = netlink.NeighDel(&n)
+		}
 	}
 }
 
@@ -335,6 +357,8 @@ func play(part []string) error {
 		switch words[0] {
 		case "plug": // ADDRESS...
 			err = errors.Join(set("lo"), set("eth0", words[1:]...), route(words[1:]...))
+		case "link": // ADDRESS GATEWAY
+			err = errors.Join(set("lo"), set("eth0", words[1]), netlink.RouteReplace(&netlink.Route{Gw: net.ParseIP(words[2])}))
 		case "pose": // ADDRESS: as one that has it, without a link to anybody
 			if err = set("lo", words[1]); err == nil {
 				l, err2 := netlink.LinkByName("lo")
@@ -352,12 +376,16 @@ func play(part []string) error {
 			if err = err2; err == nil {
 				said = l.Attrs().HardwareAddr.String()
 			}
+		case "nat": // ADDRPORT: its connections come from there, whatever its sockets say
+			err = translate(netip.MustParseAddrPort(words[1]))
 		case "vanish": // from the network, without a word to anybody
 			err = unplugged(func(l netlink.Link) error { return nil }, false)
 		case "dial", "pretend": // FROM TO
 			if fd, err = connect(uid, words[1], words[2], words[0] == "pretend"); err == nil {
 				said, err = inode(fd)
 			}
+		case "say": // WHAT
+			_, err = unix.Write(fd, []byte(words[1]))
 		case "listen": // AT
 			_, err = net.Listen("tcp4", words[1])
 		case "close":
@@ -375,6 +403,27 @@ func play(part []string) error {
 		fmt.Println("ok", said)
 	}
 	return nil
+}
+
+// translate has all connections leave from one address, other than that of
+// their sockets.
+func translate(from netip.AddrPort) error {
+	kernel, err := nftables.New()
+	if err != nil {
+		return err
+	}
+	table := kernel.AddTable(&nftables.Table{Name: "nat", Family: nftables.TableFamilyIPv4})
+	chain := kernel.AddChain(&nftables.Chain{Name: "out", Table: table, Type: nftables.ChainTypeNAT,
+		Hooknum: nftables.ChainHookPostrouting, Priority: nftables.ChainPriorityNATSource})
+	address := from.Addr().As4()
+	kernel.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.IPPROTO_TCP}},
+		&expr.Immediate{Register: 1, Data: address[:]},
+		&expr.Immediate{Register: 2, Data: binary.BigEndian.AppendUint16(nil, from.Port())},
+		&expr.NAT{Type: expr.NATTypeSourceNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: 1, RegProtoMin: 2},
+	}})
+	return kernel.Flush()
 }
 
 func inode(fd int) (string, error) {

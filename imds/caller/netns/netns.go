@@ -1,22 +1,26 @@
 // Package netns names callers from other network namespaces, such as the
-// containers behind a bridge: it enters their namespace and asks the kernel
-// there.
+// containers behind a bridge: it goes where the kernel sends the answer, and
+// asks who has the connection there.
 //
 // # Why not
 //
 // Not the source address, nor a table of a runtime's that has it: a neighbour
-// can take it, and it is used again for the next container. Not the first
-// namespace that knows the connection: a process with a namespace of its own can
-// make up any connection in it. Not a namespace that is kept open for the next
-// question: it would outlive its container, whose successor may have the same
-// address. Not a listener within the container's namespace, which would need no
-// question at all: it keeps the namespace as well, and is for later.
+// can take it, and it is used again for the next container. Not whatever
+// namespace knows the connection, be it the only one: the socket may be what is
+// left of a connection whose addresses a neighbour has taken, and the answer
+// would go to the neighbour. And to ask them all would take longer with each
+// container. Not a namespace that is kept for longer than a process is in it:
+// it would outlive its container, whose successor may have the same address.
+// Not a listener within the container's namespace, which would need no question
+// at all: it would change the container, and is for later.
 package netns
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
+	"time"
 
 	"github.com/hostrole/hostrole/imds/caller"
 	"github.com/hostrole/hostrole/imds/caller/host"
@@ -24,78 +28,184 @@ import (
 
 // Why a bridged caller is unknown. Those of package host match as well.
 var (
-	// ErrAmbiguous matches a connection that more than one namespace claims to
-	// be from.
-	ErrAmbiguous = errors.New("more than one network namespace has this connection")
 	// ErrPrivileges matches what this process may not do.
 	ErrPrivileges = errors.New("this process may not look into other network namespaces")
+	// ErrDevice matches a connection of a listener that is bound to no device.
+	ErrDevice = errors.New("the connection came by no known device")
 )
 
-// Options of an Enricher. All are required.
-type Options struct {
-	Host *host.Enricher // of this process's own namespace; not closed
-	// Device is the listener's: the bridge whose ports, or the link whose
-	// other end, lead to the callers.
-	Device string
+// resolve is how long the kernel may take, about, to find its way to a caller
+// that it has forgotten.
+const resolve = 200 * time.Millisecond
+
+// guides is how many questions about ways can be under way at once.
+const guides = 4
+
+// An Enricher names callers from the namespaces behind a bridge, by its port,
+// or behind another link, by its other end: UID, Inode and Cgroup, all as the
+// host sees them. Which device it is says the connection: its listener must be
+// bound to it. It may be used concurrently. Close releases what it holds.
+type Enricher struct {
+	host   *host.Enricher
+	guides chan *guide // holds all of them but those in use
+	close  sync.Once
+
+	mu      sync.Mutex
+	doors   map[uint32]*door // by the indexes of the links that lead there
+	closed  bool
+	ended   chan struct{}  // closed with it
+	waiting sync.WaitGroup // for doors, and for what sweeps them
+
+	sweeping bool
+	idle     time.Duration
+	most     int
+
+	bridges map[uint32]link // by their indexes, which no other link gets
 }
 
-// An Enricher names callers from the namespaces behind one device: UID, Inode
-// and Cgroup, all as the host sees them. It may be used concurrently, and keeps
-// nothing from one question to the next.
-type Enricher struct{ o Options }
+// known is how many bridges are remembered.
+const known = 1024
 
-// New returns an Enricher. It looks at nothing before it is asked.
-func New(o Options) *Enricher { return &Enricher{o} }
+// New returns an Enricher that asks with h, which the caller closes after it.
+// It looks at nothing before it is asked.
+func New(h *host.Enricher) *Enricher {
+	e := &Enricher{host: h, guides: make(chan *guide, guides), doors: map[uint32]*door{}, bridges: map[uint32]link{}, ended: make(chan struct{}), idle: idle, most: most}
+	for range guides {
+		e.guides <- &guide{}
+	}
+	return e
+}
 
-// Enrich asks every namespace behind the device for the socket at the other
-// end of c. Exactly one must have it. On any doubt it returns an error and
-// leaves who alone.
+// Enrich finds the namespace into which the answer to c will be sent, and asks
+// there for the socket at the other end of c. On any doubt it returns an error
+// and leaves who alone.
 func (e *Enricher) Enrich(ctx context.Context, c caller.Conn, who *caller.Caller) error {
-	behind, err := candidates(e.o.Device)
-	defer behind.close()
+	if c.Raw == nil || !c.Remote.IsValid() {
+		return host.ErrNoSocket
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	err := e.enrich(ctx, c, who)
+	if errors.Is(err, host.ErrClosed) {
+		err = e.enrich(ctx, c, who) // the door has closed between two steps
+	}
+	// The request is on its way, and the kernel will acknowledge it.
+	for wait := time.Millisecond; errors.Is(err, errUnresolved) && wait < resolve; wait *= 2 {
+		pause := time.NewTimer(wait)
+		select {
+		case <-pause.C:
+			err = e.enrich(ctx, c, who)
+		case <-ctx.Done():
+			pause.Stop()
+			err = ctx.Err()
+		}
+	}
 	if err != nil {
-		return fmt.Errorf("looking for the network namespaces behind %s: %w", e.o.Device, err)
+		return fmt.Errorf("asking in the network namespace that the answer to %v is sent to: %w", c.Remote, err)
 	}
-	found, asked := 0, *who
-	reason := host.ErrNotFound
-	err = behind.enter(func() error {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		got := *who
-		switch err := e.ask(c, &got); {
-		case err == nil:
-			found++
-			asked = got
-		// A client that has closed its socket, and one that listens on the same
-		// port: both are nobody.
-		case errors.Is(err, host.ErrGone), errors.Is(err, host.ErrOther):
-			reason = err
-		case !errors.Is(err, host.ErrNotFound):
-			return err
-		}
-		return nil
-	})
-	switch {
-	case err != nil:
-		return fmt.Errorf("in a network namespace behind %s: %w", e.o.Device, err)
-	case found == 0:
-		return fmt.Errorf("in %d network namespaces behind %s: %w", len(behind), e.o.Device, reason)
-	case found > 1:
-		return fmt.Errorf("asking who is behind %v: %w: %d of those behind %s", c.Remote, ErrAmbiguous, found, e.o.Device)
-	}
-	*who = asked
 	return nil
 }
 
-// ask asks in the network namespace of the calling thread.
-func (e *Enricher) ask(c caller.Conn, who *caller.Caller) error {
-	inquiry, err := e.o.Host.Open()
+func (e *Enricher) enrich(ctx context.Context, c caller.Conn, who *caller.Caller) error {
+	w, err := e.way(ctx, c)
 	if err != nil {
 		return err
 	}
-	defer inquiry.Close()
-	return inquiry.Enrich(c, who)
+	if w.door == nil {
+		if w.door, err = e.find(ctx, w); err != nil {
+			return err
+		}
+	}
+	return w.door.enrich(c, who)
+}
+
+// A way is where the kernel sends an answer.
+type way struct {
+	link   uint32 // the last one of this namespace
+	door   *door  // into the next one; nil for none as yet, and then there is its number
+	number int32
+}
+
+// way asks where the answer to c is sent.
+func (e *Enricher) way(ctx context.Context, c caller.Conn) (w way, err error) {
+	if w.link, err = deviceOf(c.Raw); err != nil {
+		return w, err
+	}
+	var g *guide
+	select {
+	case g = <-e.guides:
+	case <-ctx.Done():
+		return w, ctx.Err()
+	}
+	if g == nil {
+		return w, host.ErrClosed
+	}
+	defer func() { e.guides <- g }()
+	if !g.line.IsOpen() { // as at first, and since a question that failed
+		if err := g.open(); err != nil {
+			return w, err
+		}
+	}
+	device, err := e.device(g, w.link)
+	if err != nil {
+		return w, err
+	}
+	if device.bridge {
+		if w.link, err = g.port(device, c.Remote.Addr().WithZone("")); err != nil {
+			return w, err
+		}
+	}
+	e.mu.Lock()
+	d := e.doors[w.link]
+	e.mu.Unlock()
+	if d == nil || !d.isFresh() {
+		if w.number, err = g.number(w.link); err != nil || d == nil || !d.confirm(w.number) {
+			return w, err
+		}
+	}
+	w.door = d
+	return w, nil
+}
+
+// device is the link of an index. That it is a bridge is remembered; where
+// another link leads to is not.
+func (e *Enricher) device(g *guide, index uint32) (link, error) {
+	e.mu.Lock()
+	l, ok := e.bridges[index]
+	e.mu.Unlock()
+	if ok {
+		return l, nil
+	}
+	l, err := g.link(index)
+	if err == nil && l.bridge {
+		e.mu.Lock()
+		if len(e.bridges) >= known {
+			clear(e.bridges)
+		}
+		e.bridges[index] = l
+		e.mu.Unlock()
+	}
+	return l, err
+}
+
+// Close lets go of all namespaces. Every later question fails.
+func (e *Enricher) Close() error {
+	e.close.Do(func() {
+		for range guides {
+			(<-e.guides).line.Close()
+		}
+		close(e.guides)
+		e.mu.Lock()
+		e.closed = true
+		close(e.ended)
+		for _, d := range e.doors {
+			d.close()
+		}
+		e.mu.Unlock()
+		e.waiting.Wait()
+	})
+	return nil
 }
 
 // Probe returns an error that matches ErrPrivileges, and says what to do, where

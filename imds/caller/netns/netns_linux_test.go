@@ -4,13 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/hostrole/hostrole/imds/caller"
@@ -95,29 +98,61 @@ func TestSpoofedAddress(t *testing.T) {
 		t.Fatalf("the thief comes from %v and not from %v: this test shows nothing", c.Remote, old.Remote)
 	}
 	name(t, e, c, thief, inode)
-	name(t, e, old, victim, before)
+	refuse(t, e, old, host.ErrNotFound) // the answer would go to the thief
+}
+
+// A container has lost its connection without a word, and holds the socket
+// still. A neighbour takes its address, its MAC address and its port, and hides
+// its own socket behind another address. The answer would go to the neighbour.
+func TestStolenConnection(t *testing.T) {
+	for what, hidden := range map[string]bool{"hidden": true, "open": false} {
+		t.Run(what, func(t *testing.T) {
+			e := newEnricher(t)
+			s := listen(t, metadataV4+":0")
+			victim := contain(t, 1234, "172.30.0.2/24", false)
+			inode, mac := victim.tell("dial 172.30.0.2:5000 "+s.addr()), victim.tell("which")
+			old, before := s.accept()
+			name(t, e, before, victim, inode)
+			victim.tell("vanish")
+			if err := errors.Join(old.SetLinger(0), old.Close()); err != nil {
+				t.Fatal(err)
+			}
+
+			thief := contain(t, 1235, "", false)
+			thief.plug("172.30.0.3/24", "172.30.0.2/24")
+			thief.tell("mac " + mac + " 172.30.0.3/24")
+			from := "172.30.0.2:5000 "
+			if hidden {
+				thief.tell("nat " + from)
+				from = "- "
+			}
+			inode = thief.tell("dial " + from + s.addr())
+			_, c := s.accept()
+			if c.Remote != before.Remote {
+				t.Fatalf("the thief comes from %v and not from %v: this test shows nothing", c.Remote, before.Remote)
+			}
+			if hidden {
+				refuse(t, e, c, host.ErrNotFound)
+			} else {
+				name(t, e, c, thief, inode)
+			}
+		})
+	}
 }
 
 // A container makes up a socket for another one's connection. It gets nothing
-// for that, but the other one is unknown then. What is not behind the bridge
-// cannot do even that.
+// for that, and the other one loses nothing.
 func TestMadeUpConnection(t *testing.T) {
 	e := newEnricher(t)
 	s := listen(t, metadataV4+":0")
 	victim := contain(t, 1234, "172.30.0.2/24", false)
 	inode := victim.tell("dial 172.30.0.2:5000 " + s.addr())
 	_, c := s.accept()
-
-	stranger := contain(t, 1235, "", false)
-	stranger.tell("pose 172.30.0.2/32")
-	stranger.tell("pretend 172.30.0.2:5000 " + s.addr())
-	name(t, e, c, victim, inode)
-
 	neighbour := contain(t, 1236, "172.30.0.3/24", false)
 	neighbour.tell("pretend 172.30.0.2:5000 " + s.addr())
-	refuse(t, e, c, netns.ErrAmbiguous)
+	name(t, e, c, victim, inode)
 	neighbour.tell("close")
-	name(t, e, c, victim, inode) // the neighbour's end is there, and nobody's
+	name(t, e, c, victim, inode)
 }
 
 // A container vanishes without a word, and another one gets its address.
@@ -173,7 +208,7 @@ func TestListenerOnTheClientsPort(t *testing.T) {
 	}
 }
 
-func TestNothingIsKept(t *testing.T) {
+func TestManyAtOnce(t *testing.T) {
 	e := newEnricher(t)
 	s := listen(t, metadataV4+":0")
 	c := contain(t, 1234, "172.30.0.2/24", false)
@@ -189,9 +224,13 @@ func TestNothingIsKept(t *testing.T) {
 		})
 	}
 	group.Wait()
-	if after := descriptors(t); after != before {
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if after := descriptors(t); after > before { // the runtime's poller is one of those before, or not
 		t.Errorf("%d descriptors are open, %d were before", after, before)
 	}
+	refuse(t, e, conn, host.ErrClosed)
 	tasks, err := os.ReadDir("/proc/self/task")
 	if err != nil {
 		t.Fatal(err)
@@ -216,32 +255,160 @@ func descriptors(t *testing.T) int {
 	return len(entries)
 }
 
-func TestNobodyBehindTheDevice(t *testing.T) {
-	h := newHost(t)
+// While a container is asked about, its namespace is held. When its process has
+// ended it goes, with its links, as if nobody had asked.
+func TestContainerThatEnds(t *testing.T) {
+	e := newEnricher(t)
 	s := listen(t, metadataV4+":0")
 	c := contain(t, 1234, "172.30.0.2/24", false)
-	c.tell("dial - " + s.addr())
+	port := fmt.Sprintf("v%d", containers)
+	inode := c.tell("dial - " + s.addr())
 	_, conn := s.accept()
-	refuse(t, netns.New(netns.Options{Host: h, Device: "lo"}), conn, host.ErrNotFound)
-	var who caller.Caller
-	if err := netns.New(netns.Options{Host: h, Device: "none"}).Enrich(t.Context(), conn, &who); err == nil || !strings.Contains(err.Error(), "no such link") {
-		t.Errorf("with a device that is not there: %v", err)
+	name(t, e, conn, c, inode)
+	if e.Doors() != 1 {
+		t.Fatalf("%d namespaces are held: this test shows nothing", e.Doors())
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if err := netns.New(netns.Options{Host: h, Device: bridge}).Enrich(ctx, conn, &who); !errors.Is(err, context.Canceled) || who.Known() {
-		t.Errorf("with a context that has ended: %v", err)
+	c.end()
+	until(t, "its link is gone", func() bool {
+		_, err := netlink.LinkByName(port)
+		return err != nil
+	})
+	refuse(t, e, conn, host.ErrNotFound)
+	if e.Doors() != 0 {
+		t.Errorf("%d namespaces are held", e.Doors())
 	}
 }
 
-// A link that leads to a container without a bridge.
-func TestLinkOfAContainer(t *testing.T) {
-	h := newHost(t)
+// The kernel forgets its neighbours, and finds them again when it has something
+// to send to them, which is when they have asked for something.
+func TestForgottenNeighbour(t *testing.T) {
+	e := newEnricher(t)
 	s := listen(t, metadataV4+":0")
 	c := contain(t, 1234, "172.30.0.2/24", false)
 	inode := c.tell("dial - " + s.addr())
 	_, conn := s.accept()
-	name(t, netns.New(netns.Options{Host: h, Device: fmt.Sprintf("v%d", containers)}), conn, c, inode)
+	br, err := netlink.LinkByName(bridge)
+	if err != nil {
+		t.Fatal(err)
+	}
+	forget := func() {
+		if err := netlink.NeighDel(&netlink.Neigh{LinkIndex: br.Attrs().Index, IP: net.IPv4(172, 30, 0, 2)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	forget()
+	c.tell("say GET")
+	name(t, e, conn, c, inode)
+	forget()
+	time.AfterFunc(5*time.Millisecond, func() { c.tell("say GET") })
+	name(t, e, conn, c, inode)
+}
+
+// What nobody asks about is not held: its process may be elsewhere by now.
+func TestNamespaceOutOfUse(t *testing.T) {
+	e := newEnricher(t)
+	e.Hurry(20*time.Millisecond, 10)
+	s := listen(t, metadataV4+":0")
+	c := contain(t, 1234, "172.30.0.2/24", false)
+	inode := c.tell("dial - " + s.addr())
+	_, conn := s.accept()
+	for range 3 {
+		name(t, e, conn, c, inode)
+		until(t, "no namespace is held", func() bool { return e.Doors() == 0 })
+	}
+}
+
+// With more containers than namespaces may be held, all are known still.
+func TestDoorsAreBounded(t *testing.T) {
+	e := newEnricher(t)
+	e.Hurry(time.Hour, 2)
+	s := listen(t, metadataV4+":0")
+	var all []*container
+	var conns []caller.Conn
+	var inodes []string
+	for i := range uint32(4) {
+		c := contain(t, 1234+i, fmt.Sprintf("172.30.0.%d/24", 2+i), false)
+		inodes = append(inodes, c.tell("dial - "+s.addr()))
+		_, conn := s.accept()
+		all, conns = append(all, c), append(conns, conn)
+	}
+	for range 3 {
+		for i, c := range all {
+			name(t, e, conns[i], c, inodes[i])
+			if e.Doors() > 2 {
+				t.Errorf("%d namespaces are held", e.Doors())
+			}
+		}
+	}
+}
+
+func until(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	for range 500 {
+		if holds() {
+			return
+		}
+		<-time.After(10 * time.Millisecond)
+	}
+	t.Errorf("not within 5s: %s", what)
+}
+
+func TestNobodyBehindTheDevice(t *testing.T) {
+	e := newEnricher(t)
+	s := listenOn(t, "", metadataV4+":0")
+	c := contain(t, 1234, "172.30.0.2/24", false)
+	c.tell("dial - " + s.addr())
+	_, conn := s.accept()
+	refuse(t, e, conn, netns.ErrDevice)
+	s = listen(t, metadataV4+":0")
+	inode := c.tell("dial - " + s.addr())
+	_, conn = s.accept()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	var who caller.Caller
+	if err := e.Enrich(ctx, conn, &who); !errors.Is(err, context.Canceled) || who.Known() {
+		t.Errorf("with a context that has ended: %v", err)
+	}
+	name(t, e, conn, c, inode)
+	conn.Raw = nil
+	refuse(t, e, conn, host.ErrNoSocket)
+}
+
+// A link that leads to a container without a bridge.
+func TestLinkOfAContainer(t *testing.T) {
+	e := newEnricher(t)
+	c := contain(t, 1234, "", false)
+	veth := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "direct"}, PeerName: "eth0", PeerNamespace: netlink.NsPid(c.cmd.Process.Pid)}
+	if err := netlink.LinkAdd(veth); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = netlink.LinkDel(veth) })
+	if err := set("direct", "172.31.0.1/24"); err != nil {
+		t.Fatal(err)
+	}
+	c.tell("link 172.31.0.2/24 172.31.0.1")
+	s := listenOn(t, "direct", metadataV4+":0")
+	inode := c.tell("dial - " + s.addr())
+	_, conn := s.accept()
+	name(t, e, conn, c, inode)
+}
+
+// A bridge that tells VLANs apart has other entries.
+func TestBridgeWithVLANs(t *testing.T) {
+	e := newEnricher(t)
+	br, err := netlink.LinkByName(bridge)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := netlink.BridgeSetVlanFiltering(br, true); err != nil {
+		t.Skipf("SKIPPED, missing: a kernel whose bridges have VLANs: %v", err)
+	}
+	t.Cleanup(func() { _ = netlink.BridgeSetVlanFiltering(br, false) })
+	s := listen(t, metadataV4+":0")
+	c := contain(t, 1234, "172.30.0.2/24", false)
+	inode := c.tell("dial - " + s.addr())
+	_, conn := s.accept()
+	name(t, e, conn, c, inode)
 }
 
 func TestProbe(t *testing.T) {

@@ -2,14 +2,28 @@
 
 package netns
 
-import "errors"
+import (
+	"context"
+	"errors"
+	"syscall"
+)
 
-type spaces []struct{}
+type space struct{}
 
-func (spaces) close() {}
+func (space) close() {}
 
-func (spaces) enter(func() error) error { return errors.ErrUnsupported }
+func (space) enter(func() error) error { return errors.ErrUnsupported }
 
-func candidates(string) (spaces, error) { return nil, errors.ErrUnsupported }
+type process struct{}
+
+func (*process) wait() {}
+
+func (*process) close() {}
+
+func search(context.Context, int32) (space, *process, error) {
+	return space{}, nil, errors.ErrUnsupported
+}
+
+func deviceOf(syscall.RawConn) (uint32, error) { return 0, errors.ErrUnsupported }
 
 func privileged() error { return errors.ErrUnsupported }
