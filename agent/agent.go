@@ -21,6 +21,7 @@ import (
 	"github.com/hostrole/hostrole/agent/config"
 	"github.com/hostrole/hostrole/agent/estate"
 	"github.com/hostrole/hostrole/agent/facts"
+	"github.com/hostrole/hostrole/agent/ingress"
 	"github.com/hostrole/hostrole/agent/meter"
 	"github.com/hostrole/hostrole/agent/pulse"
 	"github.com/hostrole/hostrole/agent/report"
@@ -69,9 +70,10 @@ type Agent struct {
 	estate    *estate.Estate
 	fresh     chan struct{} // holds one word that a credential was renewed
 	tokenKey  []byte
-	pulses    []*pulse.Listener        // of the sockets that are served
-	moved     map[string]chan struct{} // by links other than lo: one word that the link was made anew
-	wanderers map[string][]*wanderer   // by the same
+	pulses    pulse.Set                 // of the sockets that are served
+	berths    map[string]*ingress.Berth // by the names of what are tasks for other sockets
+	moved     map[string]chan struct{}  // by links other than lo: one word that the link was made anew
+	wanderers map[string][]*wanderer    // by the same
 	started   time.Time
 	recording *recorder
 	meter     *meter.Meter
@@ -96,7 +98,7 @@ type Agent struct {
 // [config.Faults] where the operator can mend it.
 func New(cfg *config.Config, o Options) (*Agent, error) {
 	a := &Agent{o: o, log: o.Log, host: facts.Read(), fresh: make(chan struct{}, 1), started: Now(), servers: map[string]*imds.Server{},
-		moved: map[string]chan struct{}{}, wanderers: map[string][]*wanderer{}}
+		moved: map[string]chan struct{}{}, wanderers: map[string][]*wanderer{}, berths: map[string]*ingress.Berth{}}
 	a.estate = estate.Inherit(a.keeping(cfg))
 	a.tokenKey = a.estate.TokenKey()
 	a.meter = meter.New(meter.Options{Log: o.Log, Version: o.Version, Revision: o.Revision, Config: cfg, Now: Now,

@@ -58,6 +58,7 @@ agent/estate               : imds imds/token rotation rotation/* systemd
 agent/report               : agent/admin agent/roles imds/caller imds/caller/* imds/policy rotation rotation/credential rotation/source rotation/store
 agent/instance             : agent/config agent/facts imds/metadata imds/document
 agent/hostaddr             :
+agent/ingress              :
 agent/redirect             :
 agent/occupant             :
 agent/watch                :
@@ -122,7 +123,7 @@ var libraries = []library{
 	{"github.com/smallstep/pkcs7", "imds/document", "reads PKCS#7 from strangers, with EC2's open lengths"},
 	{"github.com/spf13/cobra", "cmd/hostrole cmd/hostrole/operator cmd/hostrole/setup", "the command line"},
 	{"github.com/spf13/pflag", "cmd/hostrole", "cobra's flags are its types"},
-	{"github.com/vishvananda/netlink", "agent/hostaddr agent/facts cmd/hostrole agent/occupant", "addresses and links"},
+	{"github.com/vishvananda/netlink", "agent/hostaddr agent/facts agent/ingress cmd/hostrole agent/occupant", "addresses and links"},
 	{"golang.org/x/oauth2", "rotation/assertion", "token endpoints"},
 	{"golang.org/x/sync", "rotation imds agent imds/caller/runtime", "singleflight and semaphores"},
 	{"golang.org/x/sys", "rotation/handover imds imds/caller/* agent agent/hostaddr agent/facts agent/admin agent/estate systemd cmd/hostrole cmd/hostrole/screen cmd/hostrole/prompt agent/redirect agent/occupant", "system calls that package syscall lacks"},
@@ -164,6 +165,7 @@ var held = []rule{
 	{`import "github.com/vishvananda/netlink/..."`, true, files{
 		"agent/hostaddr/*_linux.go":       "addresses and links",
 		"agent/occupant/socket_linux.go":  "who listens on a port",
+		"agent/ingress/devices_linux.go":  "the devices that listeners follow",
 		"agent/facts/network_linux.go":    "the interfaces that the metadata tree shows",
 		"cmd/hostrole/namespace_linux.go": "demo sets up lo in its namespace",
 	}},
@@ -214,6 +216,7 @@ var held = []rule{
 		"cmd/hostrole/page/page.go":                "serves; Serve waits for it",
 		"agent/e2e/machine/machine_linux.go":       "a time limit on booting and stopping",
 		"agent/redirect/kernel_linux.go":           "hears the kernel; Run waits for it",
+		"agent/ingress/follow.go":                  "one a socket; Run waits for all",
 		"agent/supervise.go":                       "the daemon's parts; supervise waits for all",
 		"rotation/manager.go":                      "one a Rotator; Run waits for all",
 		"imds/caller/netns/space_linux.go":         "a thread that enters a namespace; the asker waits for it",

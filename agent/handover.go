@@ -9,7 +9,6 @@ import (
 	"github.com/hostrole/hostrole/agent/config"
 	"github.com/hostrole/hostrole/agent/estate"
 	"github.com/hostrole/hostrole/agent/hostaddr"
-	"github.com/hostrole/hostrole/agent/pulse"
 	"github.com/hostrole/hostrole/agent/roles"
 	"github.com/hostrole/hostrole/rotation"
 	"github.com/hostrole/hostrole/rotation/credential"
@@ -126,6 +125,6 @@ func (a *Agent) watch(ctx context.Context) error {
 	if err != nil {
 		a.tell(err)
 	}
-	systemd.Watch(ctx, interval, func(since time.Duration) bool { return pulse.Beating(a.pulses, Boot(), since) }, a.tell)
+	systemd.Watch(ctx, interval, func(since time.Duration) bool { return a.pulses.Beating(Boot(), since) }, a.tell)
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/hostrole/hostrole/agent/config"
 	"github.com/hostrole/hostrole/agent/hostaddr"
+	"github.com/hostrole/hostrole/agent/ingress"
 	"github.com/hostrole/hostrole/agent/pulse"
 	"github.com/hostrole/hostrole/agent/redirect"
 	"github.com/hostrole/hostrole/imds/caller/host"
@@ -67,6 +68,7 @@ func (a *Agent) listen(ctx context.Context, local *host.Enricher, behind *netns.
 		}
 	}
 	a.estate.KeepOnly(a.current.wants)
+	var berths []*ingress.Berth
 	for _, l := range a.current.cfg.Listeners {
 		who, err := a.identifier(ctx, l, local, behind)
 		if err != nil {
@@ -75,6 +77,10 @@ func (a *Agent) listen(ctx context.Context, local *host.Enricher, behind *netns.
 		srv := a.server(l, who)
 		a.servers[l.Name] = srv
 		a.meter.Serving(l.Name, srv)
+		if ingress.Comes(deviceFor(l)) {
+			berths = append(berths, a.berthsOf(ctx, l, srv)...)
+			continue
+		}
 		device, home := bindFor(l), homeOf(l)
 		var lost []error
 		for _, at := range l.Address {
@@ -92,7 +98,7 @@ func (a *Agent) listen(ctx context.Context, local *host.Enricher, behind *netns.
 				opened = redirect.Behind(opened)
 			}
 			socket := pulse.New(opened, Boot)
-			a.pulses = append(a.pulses, socket)
+			a.pulses.Add(socket)
 			open = append(open, socket)
 			tasks = append(tasks, task{fmt.Sprintf("listener %q on %v", l.Name, at), func(ctx context.Context) error { return srv.Serve(ctx, socket) }})
 		}
@@ -103,7 +109,19 @@ func (a *Agent) listen(ctx context.Context, local *host.Enricher, behind *netns.
 			a.log.Error("an address is not served; the others are", logError, err.Error())
 		}
 	}
-	return tasks, closeAll, nil
+	if len(berths) == 0 {
+		return tasks, closeAll, nil
+	}
+	follower := ingress.NewFollower(a.log, berths)
+	closeSockets := closeAll
+	closeAll = func() { follower.Close(); closeSockets() }
+	if err := a.moor(ctx, follower, berths); err != nil {
+		return nil, closeAll, err
+	}
+	news := make(chan struct{}, 1)
+	return append(tasks,
+		task{"listeners behind devices", func(ctx context.Context) error { return follower.Run(ctx, news) }},
+		task{"news of devices", func(ctx context.Context) error { return a.devices(ctx, news) }}), closeAll, nil
 }
 
 // bindFor is the device that the sockets of l are bound to; "" for none.
@@ -133,6 +151,6 @@ func socketFor(l config.Listener, at config.HostPort) netip.AddrPort {
 // wants reports whether a listener has this address and device.
 func (g *generation) wants(at netip.AddrPort, device string) bool {
 	return slices.ContainsFunc(g.cfg.Listeners, func(l config.Listener) bool {
-		return bindFor(l) == device && slices.ContainsFunc(l.Address, func(hp config.HostPort) bool { return socketFor(l, hp) == at })
+		return ingress.Names(bindFor(l), device) && slices.ContainsFunc(l.Address, func(hp config.HostPort) bool { return socketFor(l, hp) == at })
 	})
 }

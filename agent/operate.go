@@ -105,7 +105,12 @@ func (op *operator) status() admin.Status {
 	}
 	for _, l := range g.cfg.Listeners {
 		for _, at := range l.Address {
-			e := admin.Endpoint{Name: l.Name, Kind: l.Kind, Address: at.String(), Serving: op.served[socketTask(l.Name, at)]}
+			task := socketTask(l.Name, at)
+			e := admin.Endpoint{Name: l.Name, Kind: l.Kind, Address: at.String(), Serving: op.served[task]}
+			if b := a.berths[task]; b != nil {
+				e.Devices, e.Error = b.Devices(), b.Failure()
+				e.Serving = len(e.Devices) > 0
+			}
 			if l.Ingress != nil {
 				e.Ingress = *l.Ingress
 			}

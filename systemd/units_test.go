@@ -96,7 +96,7 @@ func TestUnitsAreConfined(t *testing.T) {
 // What the daemon relies on and no score shows.
 func TestUnitsKeepTheirPromises(t *testing.T) {
 	for unit, lines := range map[string][]string{
-		"hostrole.service": {"Type=notify", "FileDescriptorStoreMax=64", "WatchdogSec=8s", "StartLimitIntervalSec=0", "Restart=always",
+		"hostrole.service": {"Type=notify", "FileDescriptorStoreMax=1024", "WatchdogSec=8s", "StartLimitIntervalSec=0", "Restart=always",
 			"RestartPreventExitStatus=78", "NotifyAccess=main", "LimitCORE=0", "SystemCallErrorNumber=EPERM"},
 		"hostrole.socket": {"FreeBind=yes", "BindToDevice=lo", "ListenStream=169.254.169.254:80", "FileDescriptorName=host"},
 	} {

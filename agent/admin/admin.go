@@ -169,6 +169,15 @@ type Endpoint struct {
 	Address string `json:"address"`
 	Ingress string `json:"ingress"` // device that packets must arrive on; "" for any
 	Serving bool   `json:"serving"`
+	// Devices are those that Ingress means now and that are served, where they
+	// can come and go.
+	Devices []string `json:"devices,omitempty"`
+	Error   string   `json:"error,omitempty"` // why one of these is not served
+}
+
+// Waits reports whether there is no device yet that Ingress means.
+func (e Endpoint) Waits() bool {
+	return !e.Serving && e.Error == "" && e.Ingress != "" && e.Ingress != "lo"
 }
 
 // An Address is one that the daemon puts on the host.

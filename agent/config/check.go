@@ -147,6 +147,8 @@ func (k *checker) address(at, item string, b bound, others []bound) {
 		k.fault(at+".ingress", fmt.Sprintf("is empty, and %v is no loopback address: every neighbour on the network could reach it", b.address), "write ingress = 'lo' for callers on this host, or the name of the bridge that it serves")
 	case local && ingress != "" && ingress != "lo":
 		k.fault(item, "is a loopback address, and no packet for it arrives on "+ingress, "write ingress = 'lo', or another address")
+	case b.listener.Redirect && ingress == "*":
+		k.fault(at+".ingress", "would redirect what arrives on every device", "write the beginning of the names of your bridges, as in br-*")
 	case b.listener.Redirect && (local || b.address.Port() != 80):
 		k.fault(item, "cannot be redirected: that is for port 80 of an address that is no loopback address", "take redirect = true out, or write port 80")
 	}

@@ -269,7 +269,7 @@ var shapes = map[string]shape{
 	"external_id": {expr(`^([\w+=,.@:/-]{2,})?$`), "is no external id", "write 2 to 1224 letters, digits, and _+=,.@:/-"},
 	"pod":         {expr(`^[^/]+/[^/]+$`), "%.80q is no service account", "write namespace/serviceaccount; * stands for any name"},
 	"device":      {expr(`^[^\s/:*?\[\]]+$`), "%.80q is no device", "write one name of at most 15 characters, no pattern"},
-	"ingress":     {expr(`^[^\s/:*?\[\]]*$`), "%.80q is no device", "write one name of at most 15 characters, no pattern"},
+	"ingress":     {expr(`^[^\s/:*?\[\]]*\*?$`), "%.80q is no device", "write one name of at most 15 characters, or the beginning of one and *, as in br-*"},
 	"env":         {expr(`^([A-Za-z_][A-Za-z0-9_]*)?$`), "is no name of an environment variable", "write its name, not what it holds"},
 	"credential":  {expr(`^([^/\s.][^/\s]*)?$`), "is no name of a systemd credential", "write the name that LoadCredential= of the unit gives it"},
 

@@ -19,6 +19,7 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -44,6 +45,7 @@ const (
 // and leaves to the next, by way of the service manager.
 type Estate struct {
 	o       Options
+	mu      sync.Mutex // for sockets, once there is more than one goroutine
 	sockets []*inherited
 	tables  []*os.File        // of the process before; they are of no use but to be there
 	state   handover.Contents // zero: there was none, or none to be used
@@ -203,11 +205,8 @@ func (e *Estate) KeepOnly(wanted func(netip.AddrPort, string) bool) {
 // has it kept: if this process crashes, clients wait for the next one instead
 // of being refused.
 func (e *Estate) Listen(ctx context.Context, at netip.AddrPort, device string) (net.Listener, error) {
-	for i, s := range e.sockets {
-		if s.addr == at && s.device == device {
-			e.sockets = append(e.sockets[:i], e.sockets[i+1:]...)
-			return s.Listener, nil
-		}
+	if l := e.take(at, device); l != nil {
+		return l, nil
 	}
 	l, err := imds.Listen(ctx, at, device)
 	if err != nil {
@@ -219,10 +218,26 @@ func (e *Estate) Listen(ctx context.Context, at netip.AddrPort, device string) (
 	return l, nil
 }
 
+// take returns an inherited socket, which is the caller's then, or nil.
+func (e *Estate) take(at netip.AddrPort, device string) net.Listener {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for i, s := range e.sockets {
+		if s.addr == at && s.device == device {
+			e.sockets = append(e.sockets[:i], e.sockets[i+1:]...)
+			return s.Listener
+		}
+	}
+	return nil
+}
+
+// Forget has a socket kept no longer, because its device has gone.
+func (e *Estate) Forget(at netip.AddrPort, device string) { e.warn(systemd.Remove(nameOf(at, device))) }
+
 // Again opens a socket in place of one whose device is another one now, of the
 // same name.
 func (e *Estate) Again(ctx context.Context, at netip.AddrPort, device string) (net.Listener, error) {
-	e.warn(systemd.Remove(nameOf(at, device)))
+	e.Forget(at, device)
 	return e.Listen(ctx, at, device)
 }
 

@@ -16,7 +16,7 @@ func TestChanges(t *testing.T) {
 	h := newHost(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	told, done := make(chan time.Time, 99), make(chan error, 1)
-	go func() { done <- facts.Changes(ctx, func() { told <- time.Now() }) }()
+	go func() { done <- facts.Changes(ctx, 200*time.Millisecond, func() { told <- time.Now() }) }()
 	one := func(what string) {
 		t.Helper()
 		select {

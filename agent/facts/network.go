@@ -35,14 +35,11 @@ type news interface {
 	wait(ctx context.Context) error
 }
 
-// calm is how long a change of the network is given to be followed by others:
-// a link comes up, then has an address, then a route.
-const calm = 200 * time.Millisecond
-
 // Changes calls changed each time that links, addresses or routes have changed,
-// until ctx ends. Its error says that the kernel does not tell, and matches
+// until ctx ends. A change is given as long as calm says to be followed by
+// others: a link comes up, then has an address, then a route. Its error says that the kernel does not tell, and matches
 // errors.ErrUnsupported where it never does.
-func Changes(ctx context.Context, changed func()) (err error) {
+func Changes(ctx context.Context, calm time.Duration, changed func()) (err error) {
 	n, err := listen()
 	if err != nil {
 		return err

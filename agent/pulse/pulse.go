@@ -10,6 +10,7 @@ package pulse
 
 import (
 	"net"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -36,9 +37,35 @@ func (p *Listener) Accept() (net.Conn, error) {
 	return c, err
 }
 
+// A Set are the listeners that are served. The zero Set has none. It may be used
+// concurrently.
+type Set struct {
+	mu  sync.Mutex
+	all map[*Listener]bool
+}
+
+// Add has p be one of them.
+func (s *Set) Add(p *Listener) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.all == nil {
+		s.all = map[*Listener]bool{}
+	}
+	s.all[p] = true
+}
+
+// Remove has p be none of them.
+func (s *Set) Remove(p *Listener) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.all, p)
+}
+
 // Beating reports whether no listener has been left alone for longer than that.
-func Beating(all []*Listener, now, than time.Duration) bool {
-	for _, p := range all {
+func (s *Set) Beating(now, than time.Duration) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for p := range s.all {
 		if away := p.away.Load(); away != 0 && now-time.Duration(away) > than {
 			return false
 		}

@@ -29,12 +29,13 @@ func (g gates) Accept() (net.Conn, error) {
 func TestListenerThatNobodyServesHasNoPulse(t *testing.T) {
 	g := gates{entered: make(chan struct{}), let: make(chan error)}
 	p := pulse.New(g, boot)
-	all := []*pulse.Listener{p}
+	var all pulse.Set
+	all.Add(p)
 	soon := func() time.Duration { return boot() + time.Second }
 	late := func() time.Duration { return boot() + time.Hour }
 	check := func(when string, now time.Duration, want bool) {
 		t.Helper()
-		if got := pulse.Beating(all, now, 2*time.Second); got != want {
+		if got := all.Beating(now, 2*time.Second); got != want {
 			t.Errorf("%s: %t", when, got)
 		}
 	}
@@ -51,10 +52,12 @@ func TestListenerThatNobodyServesHasNoPulse(t *testing.T) {
 	<-returned
 	check("a caller was taken a moment ago", soon(), true)
 	check("nothing was taken for an hour", late(), false)
+	all.Remove(p)
+	check("it is served no longer", late(), true)
 }
 
 func TestWithoutListenersThereIsNothingToMiss(t *testing.T) {
-	if !pulse.Beating(nil, time.Hour, 0) {
+	if none := (&pulse.Set{}); !none.Beating(time.Hour, 0) {
 		t.Error("no listener is taken for one that hangs")
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -192,6 +193,9 @@ func rule(a netip.Addr, device string) []expr.Any {
 	}
 	name := make([]byte, unix.IFNAMSIZ)
 	copy(name, device)
+	if beginning, pattern := strings.CutSuffix(device, "*"); pattern {
+		name = []byte(beginning) // as nft itself compares names that end in *
+	}
 	port := func(p uint16) []byte { return binary.BigEndian.AppendUint16(nil, p) }
 	equal := func(what []byte) *expr.Cmp { return &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: what} }
 	return []expr.Any{

@@ -392,9 +392,15 @@ func (v view) listeners(m *markup) {
 		m.leaf("th", l.Name, is("scope", "row"))
 		m.leaf("td", l.Kind)
 		m.leaf("td", l.Address, class("num"))
-		m.leaf("td", cmp.Or(l.Ingress, "any"))
+		m.leaf("td", cmp.Or(screen.On(l), "any"))
 		m.begin("td")
 		switch {
+		case l.Waits():
+			chip(m, "warn", "waits")
+			m.leaf("small", "There is no such device yet.")
+		case l.Error != "":
+			chip(m, "bad", "not served")
+			m.leaf("small", l.Error)
 		case !l.Serving:
 			chip(m, "bad", "not served")
 			m.leaf("small", "The log says why.")

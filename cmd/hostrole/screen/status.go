@@ -139,6 +139,18 @@ func (t *sheet) trouble(r admin.Role) {
 	}
 }
 
+// On names the devices that a listener serves: the first, and how many more.
+func On(l admin.Endpoint) string {
+	switch n := len(l.Devices); n {
+	case 0:
+		return l.Ingress
+	case 1:
+		return l.Devices[0]
+	default:
+		return fmt.Sprintf("%s and %d more", l.Devices[0], n-1)
+	}
+}
+
 func (t *sheet) listeners(s admin.Status) {
 	wide := 8
 	for _, l := range s.Listeners {
@@ -153,15 +165,24 @@ func (t *sheet) listeners(s admin.Status) {
 		host := strings.Trim(l.Address[:max(0, strings.LastIndexByte(l.Address, ':'))], "[]")
 		state, how := "serving", ""
 		if l.Ingress != "" {
-			state += " on " + l.Ingress
+			state += " on " + Printable(On(l))
 		}
 		switch {
+		case l.Waits():
+			state, how = "waits for a device "+l.Ingress, yellow
+		case l.Error != "":
+			state, how = "not served", red
 		case !l.Serving:
 			state, how = "not served; the log says why", red
 		case trouble[host] != "":
 			state, how = "the address is not on the host", red
 		}
 		t.line("%s %-4s %s %s", pad(l.Name, wide), l.Kind, pad(l.Address, 26), t.paint(how, state))
+	}
+	for _, l := range s.Listeners {
+		if l.Error != "" {
+			t.line("  %s", t.paint(red, Wrapped("listener "+l.Name+" "+l.Error, 2)))
+		}
 	}
 	for _, a := range s.Addresses {
 		if a.Error != "" {

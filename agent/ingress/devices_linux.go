@@ -1,0 +1,29 @@
+package ingress
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/vishvananda/netlink"
+)
+
+// attempts bound how often a list is begun again that changed under way.
+const attempts = 4
+
+// Devices are those of this host.
+func Devices() (all []Device, err error) {
+	var links []netlink.Link
+	for range attempts {
+		if links, err = netlink.LinkList(); !errors.Is(err, netlink.ErrDumpInterrupted) {
+			break
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("listing the links: %w", err)
+	}
+	for _, l := range links {
+		a := l.Attrs()
+		all = append(all, Device{Name: a.Name, Index: a.Index, Leads: l.Type() == "bridge" || a.NetNsID >= 0})
+	}
+	return all, nil
+}

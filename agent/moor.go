@@ -1,0 +1,96 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/hostrole/hostrole/agent/config"
+	"github.com/hostrole/hostrole/agent/facts"
+	"github.com/hostrole/hostrole/agent/ingress"
+	"github.com/hostrole/hostrole/agent/pulse"
+	"github.com/hostrole/hostrole/agent/redirect"
+	"github.com/hostrole/hostrole/imds"
+)
+
+// berthsOf are where a listener is served whose devices may come and go: one for
+// each of its addresses.
+func (a *Agent) berthsOf(ctx context.Context, l config.Listener, srv *imds.Server) (all []*ingress.Berth) {
+	for _, at := range l.Address {
+		b := &ingress.Berth{
+			Name: l.Name, Ingress: deviceFor(l),
+			Open: func(_ context.Context, device string) (net.Listener, error) {
+				opened, err := a.estate.Listen(ctx, socketFor(l, at), device)
+				if err != nil {
+					return nil, a.taken(ctx, l, socketFor(l, at), err)
+				}
+				if l.Redirect {
+					opened = redirect.Behind(opened)
+				}
+				return opened, nil
+			},
+			Serve: func(ctx context.Context, socket net.Listener) error {
+				p := pulse.New(socket, Boot)
+				a.pulses.Add(p)
+				defer a.pulses.Remove(p)
+				return srv.Serve(ctx, p)
+			},
+			Forget: func(device string) { a.estate.Forget(socketFor(l, at), device) },
+		}
+		for _, other := range a.current.cfg.Listeners {
+			if other.Name == l.Name {
+				break
+			}
+			for _, theirs := range other.Address {
+				if socketFor(other, theirs) == socketFor(l, at) {
+					b.Before = append(b.Before, deviceFor(other))
+				}
+			}
+		}
+		a.berths[socketTask(l.Name, at)] = b
+		all = append(all, b)
+	}
+	return all
+}
+
+// moor opens the sockets on the devices that there are. A listener that has
+// devices, and could be served on none of its addresses, is an error.
+func (a *Agent) moor(ctx context.Context, follower *ingress.Follower, berths []*ingress.Berth) error {
+	lost, err := follower.Open(ctx)
+	if err != nil {
+		return err
+	}
+	failed := map[string][]error{}
+	of := map[string]int{}
+	for _, b := range berths {
+		of[b.Name]++
+		if err := lost[b]; err != nil {
+			failed[b.Name] = append(failed[b.Name], err)
+		}
+	}
+	var all []error
+	for name, errs := range failed {
+		if len(errs) == of[name] {
+			all = append(all, fmt.Errorf("listener %q: %w", name, errors.Join(errs...)))
+		}
+	}
+	return errors.Join(all...)
+}
+
+// devices puts a word into news each time that links have changed.
+func (a *Agent) devices(ctx context.Context, news chan<- struct{}) error {
+	// Who waits for a network waits for a caller's first request as well.
+	err := facts.Changes(ctx, 20*time.Millisecond, func() {
+		select {
+		case news <- struct{}{}:
+		default: // one waits there
+		}
+	})
+	if err != nil {
+		a.log.Warn("devices that come and go are noticed late", logError, err.Error())
+	}
+	<-ctx.Done()
+	return nil
+}
