@@ -74,6 +74,11 @@ func TestVirtualMachine(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	bridges := exec.CommandContext(t.Context(), "go", "test", "-c", "-o", filepath.Join(dir, "netns"), "../../../imds/caller/netns")
+	bridges.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := bridges.CombinedOutput(); err != nil {
+		t.Fatalf("building the tests of callers behind bridges: %v\n%s", err, out)
+	}
 	out, err := exec.CommandContext(t.Context(), "testdata/qemu.sh", from, dir).CombinedOutput()
 	t.Logf("%s", out)
 	if err != nil {
@@ -104,6 +109,9 @@ func TestVirtualMachine(t *testing.T) {
 		if got, ok := said[word]; ok {
 			t.Errorf("%s: %s", word, got)
 		}
+	}
+	if got := strings.Fields(said["bridges"]); len(got) < 2 || got[0] != "0" || strings.Contains(said["bridges"], "VLANs") {
+		t.Errorf("callers behind bridges: %s", said["bridges"])
 	}
 	if _, ok := said["end"]; !ok {
 		t.Error("the script did not end")

@@ -384,6 +384,11 @@ func play(part []string) error {
 			if fd, err = connect(uid, words[1], words[2], words[0] == "pretend"); err == nil {
 				said, err = inode(fd)
 			}
+		case "crowd": // COUNT
+			var n int
+			if _, err = fmt.Sscan(words[1], &n); err == nil {
+				err = crowd(n)
+			}
 		case "say": // WHAT
 			_, err = unix.Write(fd, []byte(words[1]))
 		case "listen": // AT

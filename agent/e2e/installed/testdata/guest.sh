@@ -51,5 +51,8 @@ for i in $(seq 60); do ip -o address | grep -q 169.254.169.254 || break; sleep .
 dpkg -P hostrole >/run/purge 2>&1 || say purge "$(tail -n 3 /run/purge | tr '\n' ' ')"
 for i in $(seq 40); do ip link show hostrole0 >/dev/null 2>&1 || break; sleep .5; done
 say left "$(ip -o link | diff /run/links - | tr '\n' ' ')$(ip -o address | diff /run/addresses - | tr '\n' ' ')$(ip route show table all | diff /run/routes - | tr '\n' ' ')"
+# What this kernel's bridges can do and others' cannot: VLANs, links behind a module.
+/opt/netns -test.v -test.count=1 >/run/netns 2>&1
+say bridges "$?" "$(grep -cE '^--- PASS' /run/netns)" "$(grep -E '^ *--- (FAIL|SKIP)|SKIPPED' /run/netns | tr '\n' ' ')"
 say failed "$(systemctl --failed --no-legend --plain | tr '\n' ' ')"
 say end

@@ -16,7 +16,9 @@ mkdir "$root"
 tar -C "$from/tree" --one-file-system --exclude=./usr/share/{doc,man,locale,info,i18n,zoneinfo} --exclude=./proc/* --exclude=./sys/* -cf - . | tar -C "$root" -xf -
 mkdir -p "$root/opt" "$root/proc" "$root/sys"
 cp "$files"/* "$root/opt/"
-for m in drivers/net/dummy net/ipv4/inet_diag net/ipv4/tcp_diag; do # as Debian has them: the kernel loads them itself
+for m in drivers/net/{dummy,veth} net/ipv4/{inet_diag,tcp_diag} net/{bridge/bridge,802/stp,llc/llc} lib/libcrc32c net/ipv4/netfilter/nf_defrag_ipv4 \
+  net/ipv6/netfilter/nf_defrag_ipv6 net/netfilter/{nfnetlink,nf_tables,nf_conntrack,nf_nat,nft_chain_nat,nft_nat}; do # as Debian has them: the kernel loads them itself
+  [ -f "$from/kernel/lib/modules/$kernel/kernel/$m.ko" ] || continue # built in
   install -D -m 644 "$from/kernel/lib/modules/$kernel/kernel/$m.ko" "$root/lib/modules/$kernel/kernel/$m.ko"
 done
 : >"$root/etc/machine-id"
