@@ -4,7 +4,7 @@
 set -euo pipefail
 PATH=$PATH:/usr/sbin:/sbin
 # command=package; the packages that one has use of are named with it
-pairs="podman=podman runc=runc dockerd=docker.io containerd=containerd lxc-start=lxc slirp4netns=slirp4netns newuidmap=uidmap \
+pairs="podman=podman runc=runc dockerd=docker.io containerd=containerd lxc-start=lxc slirp4netns=slirp4netns pasta=passt newuidmap=uidmap \
 iptables=iptables systemd-nspawn=systemd-container nsenter=util-linux ip=iproute2"
 want=()
 for pair in $pairs; do
