@@ -29,8 +29,9 @@ var refused string
 func TestMain(m *testing.M) {
 	flag.Parse()
 	if os.Getenv(roleEnv) == "tests" {
-		if here, err := os.Readlink(netPath); err != nil || here == os.Getenv(leftEnv) {
-			fmt.Fprintln(os.Stderr, "still in the network namespace", here, err)
+		left := os.Getenv(leftEnv)
+		if here, err := os.Readlink(netPath); err != nil || left == "" || here == left {
+			fmt.Fprintf(os.Stderr, "this may still be the network namespace %q of those who began: it is %q, %v\n", left, here, err)
 			os.Exit(1)
 		}
 		os.Exit(m.Run())

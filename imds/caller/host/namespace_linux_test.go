@@ -90,8 +90,9 @@ func again(flags uintptr, role string, args ...string) *exec.Cmd {
 // settleIn puts the metadata addresses on lo, once it is sure that this is
 // another network than the machine's.
 func settleIn() error {
-	if here, err := os.Readlink(netPath); err != nil || here == os.Getenv(leftEnv) {
-		return fmt.Errorf("still in the network namespace %s: %w", here, err)
+	left := os.Getenv(leftEnv)
+	if here, err := os.Readlink(netPath); err != nil || left == "" || here == left {
+		return fmt.Errorf("this may still be the network namespace %q of those who began: it is %q, %v", left, here, err)
 	}
 	lo, err := netlink.LinkByName("lo")
 	if err != nil {

@@ -109,12 +109,9 @@ func again(flags uintptr, role string, args ...string) *exec.Cmd {
 
 // elsewhere is an error unless this is another network than the one left.
 func elsewhere() error {
-	here, err := os.Readlink(netPath)
-	if err != nil {
-		return fmt.Errorf("which network namespace this is cannot be told: %w", err)
-	}
-	if left := os.Getenv(leftEnv); left == "" || here == left {
-		return fmt.Errorf("still in the network namespace %q of those who began, or so it may be: this is %s", left, here)
+	left := os.Getenv(leftEnv)
+	if here, err := os.Readlink(netPath); err != nil || left == "" || here == left {
+		return fmt.Errorf("this may still be the network namespace %q of those who began: it is %q, %v", left, here, err)
 	}
 	return nil
 }
