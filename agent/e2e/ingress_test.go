@@ -52,9 +52,9 @@ func comeAndGo(t *testing.T, more string) {
 		return fmt.Sprintf("[[listener]]\nname = %q\nkind = \"imds\"\naddress = [\"169.254.169.254:80\"]\n%s%s", name, ingress, more)
 	}
 	d := startHostrole(t, simple(t, listener("host", "")+listener("docker", "ingress = \"docker0\"\n")+listener("fixed", "ingress = \"br-fixed\"\n")+
-		listener("networks", "ingress = \"br-*\"\n")+`
+		listener("networks", "ingress = \"br-*\"\n")+listener("pods", "ingress = \"cali*\"\n")+`
 [[allow]]
-listener = ["docker", "networks"]
+listener = ["docker", "networks", "pods"]
 uid = [4711]
 roles = ["app"]
 `))
@@ -77,6 +77,14 @@ roles = ["app"]
 	// is not asked.
 	fixed := bridged(t, "br-fixed", 4)
 	eventually(t, fixed.name+" is answered", 5*time.Second, func() bool { return strings.HasSuffix(fixed.asked(t, "4711"), " 404") })
+	// A pod with a device of its own.
+	pod := newNeighbour(t, "pod")
+	ip(t, "link", "add", "cali1", "type", "veth", "peer", "name", "eth0", "netns", pod.pid)
+	ip(t, "addr", "add", "172.30.5.1/24", "dev", "cali1")
+	ip(t, "link", "set", "cali1", "up")
+	pod.settle(t, "172.30.5.2/24", "fd30:5::2/64")
+	pod.run(t, "ip", "route", "add", "169.254.0.0/16", "via", "172.30.5.1")
+	served(pod)
 	// A link of that name that leads out of this host.
 	ip(t, "link", "add", "br-uplink", "type", "veth", "peer", "name", "elsewhere")
 	ip(t, "link", "set", "br-uplink", "up")
@@ -95,7 +103,7 @@ roles = ["app"]
 	for _, b := range bridges {
 		ip(t, "link", "del", b)
 	}
-	for _, v := range []string{"v1", "v2", "v3", "v4"} {
+	for _, v := range []string{"v1", "v2", "v3", "v4", "cali1"} {
 		ip(t, "link", "del", v)
 	}
 	d.stop(t)

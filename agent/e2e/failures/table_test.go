@@ -163,6 +163,11 @@ var failures = []failure{
 		h.start()
 		return h.run("explain", "--pid", box(t))
 	}, []string{"It is in a network of its own, as containers are, and no listener serves one", "Add a [[listener]] whose ingress is the bridge that it is on, such as docker0"}},
+	{"A listener waits for its device", func(t *testing.T) string {
+		h := newHost(t, strings.Replace(served(t, "any = true"), "LISTENER", "LISTENER\n[[listener]]\nname = \"docker\"\nkind = \"imds\"\naddress = [\"169.254.169.254:80\"]\ningress = \"docker0\"\n", 1))
+		h.start()
+		return h.status("waits for a device")
+	}, []string{"waits for a device docker0"}},
 	{"A container within a container gets no token", func(t *testing.T) string {
 		outer, inner := box(t), box(t)
 		must(t, "ip", "link", "add", "hr-br", "type", "bridge")

@@ -399,7 +399,11 @@ func (v view) listeners(m *markup) {
 			chip(m, "warn", "waits")
 			m.leaf("small", "There is no such device yet.")
 		case l.Error != "":
-			chip(m, "bad", "not served")
+			if l.Serving {
+				chip(m, "warn", "served in part")
+			} else {
+				chip(m, "bad", "not served")
+			}
 			m.leaf("small", l.Error)
 		case !l.Serving:
 			chip(m, "bad", "not served")

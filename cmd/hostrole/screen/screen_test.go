@@ -39,6 +39,10 @@ func full() admin.Status {
 			{Name: "host", Kind: "imds", Address: "169.254.169.254:80", Ingress: "lo", Serving: true},
 			{Name: "host", Kind: "imds", Address: "[fd00:ec2::254]:80", Ingress: "lo", Serving: true},
 			{Name: long, Kind: "ecs", Address: "[2001:db8:1111:2222:3333:4444:5555:6666]:65535", Ingress: "", Serving: false},
+			{Name: "docker", Kind: "imds", Address: "169.254.169.254:80", Ingress: "docker0"},
+			{Name: "networks", Kind: "imds", Address: "169.254.169.254:80", Ingress: "br-*", Serving: true, Devices: []string{"br-1a2b3c4d5e6f", "br-b", "br-c"}},
+			{Name: "cni", Kind: "imds", Address: "169.254.169.254:80", Ingress: "cni0", Serving: true, Devices: []string{"cni0"}},
+			{Name: "odd", Kind: "imds", Address: "169.254.169.254:80", Ingress: "br-o*", Devices: []string{"br-o1"}, Serving: true, Error: "on br-o\x1b[31m2: listening on 169.254.169.254:80: address already in use: another program has port 80, be it on this address or on all"},
 		},
 		Addresses: []admin.Address{{Address: "169.254.169.254", Link: "lo"}, {Address: "fd00:ec2::254", Link: "lo", Error: "putting fd00:ec2::254 on lo: IPv6 is disabled on this host; set net.ipv6.conf.lo.disable_ipv6 to 0"}},
 		Troubles: []admin.Trouble{

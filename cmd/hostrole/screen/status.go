@@ -147,7 +147,7 @@ func On(l admin.Endpoint) string {
 	case 1:
 		return l.Devices[0]
 	default:
-		return fmt.Sprintf("%s and %d more", l.Devices[0], n-1)
+		return fmt.Sprintf("%s +%d", l.Devices[0], n-1)
 	}
 }
 
@@ -170,6 +170,8 @@ func (t *sheet) listeners(s admin.Status) {
 		switch {
 		case l.Waits():
 			state, how = "waits for a device "+l.Ingress, yellow
+		case l.Error != "" && l.Serving:
+			how = yellow
 		case l.Error != "":
 			state, how = "not served", red
 		case !l.Serving:
@@ -181,7 +183,7 @@ func (t *sheet) listeners(s admin.Status) {
 	}
 	for _, l := range s.Listeners {
 		if l.Error != "" {
-			t.line("  %s", t.paint(red, Wrapped("listener "+l.Name+" "+l.Error, 2)))
+			t.line("  %s", t.paint(red, Wrapped("listener "+l.Name+" is not served "+l.Error, 2)))
 		}
 	}
 	for _, a := range s.Addresses {
