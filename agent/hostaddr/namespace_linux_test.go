@@ -75,8 +75,8 @@ func again(flags uintptr) *exec.Cmd {
 // machine's.
 func settleIn() error {
 	left := os.Getenv(leftEnv)
-	if here, err := os.Readlink(netPath); err != nil || left == "" || here == left {
-		return fmt.Errorf("this may still be the network namespace %q of those who began: it is %q, %v", left, here, err)
+	if here, _ := os.Readlink(netPath); here == "" || left == "" || here == left {
+		return fmt.Errorf("this may still be the network namespace %q of those who began: it is %q", left, here)
 	}
 	lo, err := netlink.LinkByName("lo")
 	if err != nil {

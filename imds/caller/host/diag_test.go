@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/hostrole/hostrole/imds/caller/host"
+	"github.com/hostrole/hostrole/imds/caller/kernel"
 )
 
 var (
@@ -109,6 +110,40 @@ func TestRecordedAnswers(t *testing.T) {
 	}
 }
 
+// Where everything is in an answer, whatever has been recorded: table 3.2.
+func TestAnswerIsReadAsItWasWritten(t *testing.T) {
+	t.Parallel()
+	from, to := netip.MustParseAddrPort("[fd00:ec2::1]:40000"), netip.MustParseAddrPort("[fd00:ec2::254]:81")
+	v4, v4to := netip.MustParseAddrPort("127.0.0.3:40000"), netip.MustParseAddrPort("169.254.169.254:81")
+	mapped := func(a netip.AddrPort) []byte { b := a.Addr().As16(); return b[:] }
+	for what, tc := range map[string]struct {
+		family   byte
+		src, dst []byte
+		want     [2]netip.AddrPort
+	}{
+		"IPv4":   {2, v4.Addr().AsSlice(), v4to.Addr().AsSlice(), [2]netip.AddrPort{v4, v4to}},
+		"IPv6":   {10, from.Addr().AsSlice(), to.Addr().AsSlice(), [2]netip.AddrPort{from, to}},
+		"mapped": {10, mapped(v4), mapped(v4to), [2]netip.AddrPort{v4, v4to}},
+	} {
+		b, native := make([]byte, 16+72+8+12), binary.NativeEndian
+		native.PutUint32(b[0:], uint32(len(b))) // #nosec G115 -- a hundred
+		native.PutUint16(b[4:], 20)
+		native.PutUint32(b[8:], 1)
+		b[16], b[17], b[18], b[19] = tc.family, 1, 2, 3 // family, state, timer, retrans
+		copy(b[20:], []byte{0x9c, 0x40, 0, 81})
+		copy(b[24:], tc.src)
+		copy(b[40:], tc.dst)
+		for at, value := range map[int]uint32{56: 4, 60: 5, 64: 6, 68: 7, 72: 8, 76: 9, 80: 1002, 84: 77} { // the last are uid and inode
+			native.PutUint32(b[at:], value)
+		}
+		kernel.Attribute(kernel.Attribute(b[88:], 8, []byte{1}), 21, native.AppendUint64(nil, 1<<40+3)) // SHUTDOWN, CGROUP_ID
+		want := host.Answer{State: 1, Src: tc.want[0], Dst: tc.want[1], UID: 1002, Inode: 77, Cgroup: 1<<40 + 3}
+		if got, err := host.Decode(b, 1); err != nil || got != want {
+			t.Errorf("%s: %+v, %v, want %+v", what, got, err, want)
+		}
+	}
+}
+
 // spoil changes bytes of a good answer.
 func spoil(t *testing.T, change func(b []byte) []byte) []byte {
 	t.Helper()
@@ -125,10 +160,11 @@ func TestAnswersThatAreNone(t *testing.T) {
 		"of another family":      func(b []byte) []byte { b[16] = 3; return b },
 		"without a whole body":   func(b []byte) []byte { return b[:16+71] },
 		"a cgroup of four bytes": func(b []byte) []byte { return append(b[:16+72], 8, 0, 21, 0, 1, 0, 0, 0) },
+		"a cgroup of sixteen":    func(b []byte) []byte { return append(b[:16+72], append([]byte{20, 0, 21, 0}, make([]byte, 16)...)...) },
 		"a cgroup of none":       func(b []byte) []byte { return append(b[:16+72], 4, 0, 21, 0) },
 		"attributes cut short":   func(b []byte) []byte { return append(b[:16+72], 12, 0) },
 	} {
-		if a, err := host.Decode(spoil(t, change), 1); !errors.Is(err, host.ErrMalformed) {
+		if a, err := host.Decode(spoil(t, change), 1); !errors.Is(err, host.ErrMalformed) || a != (host.Answer{}) {
 			t.Errorf("%s: %+v, %v", what, a, err)
 		}
 	}
@@ -152,15 +188,21 @@ func TestWhichAnswersCount(t *testing.T) {
 	for state := range uint8(14) {
 		for _, inode := range []uint32{0, 77} {
 			a := host.Answer{State: state, Src: theirs, Dst: ours, UID: 1000, Inode: inode, Cgroup: 5}
-			counts := inode != 0 && (state == 1 || state == 4 || state == 5)
-			if err := a.Answers(theirs, ours); (err == nil) != counts || err != nil && !errors.Is(err, host.ErrGone) && !errors.Is(err, host.ErrOther) {
-				t.Errorf("state %d, inode %d: %v", state, inode, err)
+			want := host.ErrGone
+			switch {
+			case state == 10: // it listens, even if its addresses are right
+				want = host.ErrOther
+			case inode != 0 && (state == 1 || state == 4 || state == 5):
+				want = nil
+			}
+			if err := a.Answers(theirs, ours); !errors.Is(err, want) {
+				t.Errorf("state %d, inode %d: %v, want %v", state, inode, err, want)
 			}
 		}
 	}
 	a := host.Answer{State: 1, Src: theirs, Dst: ours, UID: 1000, Inode: 77}
-	other := netip.MustParseAddrPort("169.254.169.254:40001")
-	for what, q := range map[string][2]netip.AddrPort{"client": {other, ours}, "server": {theirs, other}, "direction": {ours, theirs}} {
+	other, neighbour := netip.MustParseAddrPort("169.254.169.254:40001"), netip.MustParseAddrPort("127.0.0.2:40000")
+	for what, q := range map[string][2]netip.AddrPort{"client": {other, ours}, "address of the same port": {neighbour, ours}, "server": {theirs, other}, "direction": {ours, theirs}} {
 		if err := a.Answers(q[0], q[1]); !errors.Is(err, host.ErrOther) {
 			t.Errorf("about another %s: %v", what, err)
 		}

@@ -30,20 +30,26 @@ short:x:1002:1000:/home:/bin/sh
 :x:1003:1000::/:/bin/sh
 letters:x:10o4:1000::/:/bin/sh
 minus:x:-1:1000::/:/bin/sh
-huge:x:4294967296:1000::/:/bin/sh
+-nis:x:9:9::/:/bin/sh
+huge:x:4294967297:1000::/:/bin/sh
+hex:x:0x10:1000::/:/bin/sh
+long:x:1008:1000::/:/bin/sh:
+zoe:x:1007:4::/:/bin/sh
 largest:x:4294967294:1000::/:/bin/sh
 lonely:x:1005:99::/:/bin/sh
 group:x:1006:l000::/:/bin/sh
 `, `root:x:0:
 app:x:1000:
 twin:x:1000:app
-docker:x:998:app,lonely,app
+docker:x:998:app,lonely,app,zoe
 adm:x:4:app
+huge:x:4294967300:lonely
 bad:x:x:app
 short:x:5
 `))
 	for uid, want := range map[uint32][]string{
 		0: {"root", "root"}, 1000: {"app", "app", "docker", "adm"}, 4294967294: {"largest", "app"}, 1005: {"lonely", "docker"},
+		1007: {"zoe", "adm", "docker"}, 1: {""}, 9: {""}, 16: {""}, 1008: {""},
 		7: {""}, 8: {""}, 1002: {""}, 1003: {""}, 1006: {""}, 4294967295: {""}, 1001: {""},
 	} {
 		name, groups, err := d.Find(uid, 0)
@@ -103,6 +109,86 @@ func TestUsersChange(t *testing.T) {
 	}
 }
 
+// Of size, time and the file itself, any one that differs is a change; and a file
+// that was gone is read again, even as it was.
+func TestUsersChangeInOneWay(t *testing.T) {
+	t.Parallel()
+	line := func(name string) string { return name + ":x:1000:1000::/:/bin/sh\n" }
+	for what, tc := range map[string]struct {
+		text   string
+		at     int64
+		rename bool
+	}{"size": {line("longer"), 1, false}, "time": {line("two"), 2, false}, "file": {line("two"), 1, true}} {
+		dir := t.TempDir()
+		passwd := filepath.Join(dir, "passwd")
+		write := func(path, text string, at int64) {
+			t.Helper()
+			if err := errors.Join(os.WriteFile(path, []byte(text), 0o600), os.Chtimes(path, time.Unix(at, 0), time.Unix(at, 0))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		d, now := host.NewDatabase(os.DirFS(dir)), time.Duration(0)
+		find := func() (string, error) {
+			name, _, err := d.Find(1000, now)
+			now += time.Second
+			return name, err
+		}
+		write(passwd, line("one"), 1)
+		for range 3 { // until the files are looked at and not read
+			if name, err := find(); name != "one" || err != nil {
+				t.Fatalf("%s: %q, %v", what, name, err)
+			}
+		}
+		if err := os.Rename(passwd, passwd+"~"); err != nil {
+			t.Fatal(err)
+		}
+		if name, err := find(); name != "" || !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s: gone: %q, %v", what, name, err)
+		}
+		if err := os.Rename(passwd+"~", passwd); err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			if name, err := find(); name != "one" || err != nil {
+				t.Errorf("%s: back as it was: %q, %v", what, name, err)
+			}
+		}
+		if tc.rename {
+			write(passwd+".new", tc.text, tc.at)
+			if err := os.Rename(passwd+".new", passwd); err != nil {
+				t.Fatal(err)
+			}
+		} else {
+			write(passwd, tc.text, tc.at)
+		}
+		if name, err := find(); err != nil || name+":" != tc.text[:len(name)+1] {
+			t.Errorf("another %s: %q, %v", what, name, err)
+		}
+	}
+}
+
+// A file that cannot be read leaves nobody with a name, be it the one of groups.
+func TestUsersThatCannotBeRead(t *testing.T) {
+	t.Parallel()
+	one := "one:x:1000:1000::/:/bin/sh\n"
+	full := one + strings.Repeat("#", host.DatabaseLimit-len(one))
+	for what, tc := range map[string]struct {
+		etc  fstest.MapFS
+		want string // of the error
+	}{
+		"at the bound":     {etc(full, full), ""},
+		"beyond it, users": {etc(full+"#", ""), "passwd has more than"},
+		"beyond it, group": {etc(one, full+"#"), "group has more than"},
+		"no file, users":   {fstest.MapFS{"passwd": {Mode: fs.ModeDir}}, "read passwd"},
+		"no file, group":   {fstest.MapFS{"passwd": {Data: []byte(one)}, "group": {Mode: fs.ModeDir}}, "read group"},
+	} {
+		name, groups, err := host.NewDatabase(tc.etc).Find(1000, 0)
+		if tc.want == "" && (name != "one" || err != nil) || tc.want != "" && (name != "" || groups != nil || err == nil || !strings.Contains(err.Error(), tc.want)) {
+			t.Errorf("%s: %q, %q, %v", what, name, groups, err)
+		}
+	}
+}
+
 // Whatever the files hold, a uid has at most one name, without a colon, and no
 // group twice.
 func FuzzUsers(f *testing.F) {
@@ -137,10 +223,10 @@ func TestMapOfUIDs(t *testing.T) {
 			t.Errorf("%q, trusted: %v", text, err)
 		}
 	}
-	if err := host.CheckUIDMap(path+"x", true); err == nil || !strings.Contains(err.Error(), "/proc must be mounted") {
+	if err := host.CheckUIDMap(path+"x", true); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "/proc must be mounted") {
 		t.Errorf("without /proc: %v", err)
 	}
-	for text, want := range map[string]uint32{"65534\n": 65534, "1234": 1234, "": 65534, "-1": 65534, "4294967296": 65534} {
+	for text, want := range map[string]uint32{"65534\n": 65534, "1234": 1234, "1235\n": 1235, "": 65534, "-1": 65534, "4294967296": 65534} {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}

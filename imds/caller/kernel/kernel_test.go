@@ -107,8 +107,9 @@ func TestAttributesThatAreNone(t *testing.T) {
 	if err := kernel.Attributes(two, func(uint16, []byte) error { seen++; return stop }); !errors.Is(err, stop) || seen != 1 {
 		t.Errorf("%d attributes were looked at, %v", seen, err)
 	}
-	// The last one need not be padded, and marks of nesting are no part of a type.
-	if err := kernel.Attributes(append(one(4), 5, 0, 3, 0x80, 1), func(kind uint16, value []byte) error {
+	// The last one need not be padded, and marks of nesting and byte order are no part of a type.
+	last := binary.NativeEndian.AppendUint16(binary.NativeEndian.AppendUint16(one(4), 5), 0xc003)
+	if err := kernel.Attributes(append(last, 1), func(kind uint16, value []byte) error {
 		if kind != 3 || len(value) > 1 {
 			t.Errorf("attribute %d has %v", kind, value)
 		}

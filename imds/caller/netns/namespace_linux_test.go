@@ -110,8 +110,8 @@ func again(flags uintptr, role string, args ...string) *exec.Cmd {
 // elsewhere is an error unless this is another network than the one left.
 func elsewhere() error {
 	left := os.Getenv(leftEnv)
-	if here, err := os.Readlink(netPath); err != nil || left == "" || here == left {
-		return fmt.Errorf("this may still be the network namespace %q of those who began: it is %q, %v", left, here, err)
+	if here, _ := os.Readlink(netPath); here == "" || left == "" || here == left {
+		return fmt.Errorf("this may still be the network namespace %q of those who began: it is %q", left, here)
 	}
 	return nil
 }
