@@ -315,7 +315,30 @@ func TestOneAddressManyRoles(t *testing.T) {
 			}
 		}
 	})
+	t.Run("the sockets of bridges outlast a restart, and go with their bridges", func(t *testing.T) { m.keepsSockets(t) })
 	t.Run("a restart of the engines changes nothing", func(t *testing.T) { m.restarts(t, issued) })
+}
+
+// keepsSockets looks at the sockets behind the bridges, which a service manager
+// keeps: over a restart of the daemon they are the same, and over the end of a
+// bridge they are not.
+func (m *machine) keepsSockets(t *testing.T) {
+	sockets := func() string {
+		return m.run("sh", "-c", `ss -H -ltne 'sport = :80' | grep -o '%[a-z0-9]*:80 .*ino:[0-9]*' | sed 's/ .*ino:/ /' | sort`)
+	}
+	kept := func() string { return m.run("systemctl", "show", "-P", "NFileDescriptorStore", "hostrole.service") }
+	before, descriptors := sockets(), kept()
+	if !strings.Contains(before, "%docker0:80 ") || !strings.Contains(before, "%podman0:80 ") {
+		t.Fatalf("there are %s: this test shows nothing", before)
+	}
+	m.run("systemctl", "restart", "hostrole.service")
+	if after := sockets(); after != before || kept() != descriptors {
+		t.Errorf("before:\n%s (%s kept)\nafter:\n%s (%s kept)", before, descriptors, after, kept())
+	}
+	m.run("ip", "link", "set", "docker0", "name", "docker1")
+	eventually(t, "the socket of a bridge that is gone is closed", 10*time.Second, func() bool { return !strings.Contains(sockets(), "docker") && kept() != descriptors })
+	m.run("ip", "link", "set", "docker1", "name", "docker0")
+	eventually(t, "a bridge that is back has a socket", 10*time.Second, func() bool { return strings.Contains(sockets(), "%docker0:80 ") && kept() == descriptors })
 }
 
 // dropIn installs an example of the service's.
