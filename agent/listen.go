@@ -78,7 +78,7 @@ func (a *Agent) listen(ctx context.Context, local *host.Enricher, behind *netns.
 		a.servers[l.Name] = srv
 		a.meter.Serving(l.Name, srv)
 		if ingress.Comes(deviceFor(l)) {
-			berths = append(berths, a.berthsOf(ctx, l, srv)...)
+			berths = append(berths, a.berthsOf(l, srv)...)
 			continue
 		}
 		device, home := bindFor(l), homeOf(l)

@@ -17,11 +17,11 @@ import (
 
 // berthsOf are where a listener is served whose devices may come and go: one for
 // each of its addresses.
-func (a *Agent) berthsOf(ctx context.Context, l config.Listener, srv *imds.Server) (all []*ingress.Berth) {
+func (a *Agent) berthsOf(l config.Listener, srv *imds.Server) (all []*ingress.Berth) {
 	for _, at := range l.Address {
 		b := &ingress.Berth{
 			Name: l.Name, Ingress: deviceFor(l),
-			Open: func(_ context.Context, device string) (net.Listener, error) {
+			Open: func(ctx context.Context, device string) (net.Listener, error) {
 				opened, err := a.estate.Listen(ctx, socketFor(l, at), device)
 				if err != nil {
 					return nil, a.taken(ctx, l, socketFor(l, at), err)
@@ -82,7 +82,7 @@ func (a *Agent) moor(ctx context.Context, follower *ingress.Follower, berths []*
 // devices puts a word into news each time that links have changed.
 func (a *Agent) devices(ctx context.Context, news chan<- struct{}) error {
 	// Who waits for a network waits for a caller's first request as well.
-	err := facts.Changes(ctx, 20*time.Millisecond, func() {
+	err := facts.Changes(ctx, facts.Links, 20*time.Millisecond, func() {
 		select {
 		case news <- struct{}{}:
 		default: // one waits there

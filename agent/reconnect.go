@@ -18,7 +18,7 @@ const resolver = "/etc/resolv.conf"
 // of a pause that grew meanwhile.
 func (a *Agent) reconnects(ctx context.Context) error {
 	var spent tries
-	err := facts.Changes(ctx, 200*time.Millisecond, func() {
+	err := facts.Changes(ctx, facts.All, 200*time.Millisecond, func() {
 		if spent.may(Boot()) {
 			a.again(ctx)
 		}

@@ -16,7 +16,7 @@ func TestChanges(t *testing.T) {
 	h := newHost(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	told, done := make(chan time.Time, 99), make(chan error, 1)
-	go func() { done <- facts.Changes(ctx, 200*time.Millisecond, func() { told <- time.Now() }) }()
+	go func() { done <- facts.Changes(ctx, facts.All, 200*time.Millisecond, func() { told <- time.Now() }) }()
 	one := func(what string) {
 		t.Helper()
 		select {
@@ -64,5 +64,54 @@ func TestChanges(t *testing.T) {
 	cancel()
 	if err := <-done; err != nil {
 		t.Error(err)
+	}
+}
+
+// Who asks for links hears nothing of addresses and routes.
+func TestChangesOfLinks(t *testing.T) {
+	h := newHost(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	told, done := make(chan struct{}, 99), make(chan error, 1)
+	go func() { done <- facts.Changes(ctx, facts.Links, time.Millisecond, func() { told <- struct{}{} }) }()
+	for i := 0; len(told) == 0; i++ { // the socket is there once a change is told
+		if i > 200 {
+			t.Fatal("no link was told")
+		}
+		toggle(t, i%2 == 0)
+		<-time.After(50 * time.Millisecond)
+	}
+	toggle(t, true)
+	for calm := false; !calm; {
+		select {
+		case <-told:
+		case <-time.After(2 * time.Second):
+			calm = true
+		}
+	}
+	h.add("10.9.2.1/24")
+	select {
+	case <-told:
+		t.Error("an address was told")
+	case <-time.After(time.Second):
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+// toggle has a link for nothing else go up or down.
+func toggle(t *testing.T, up bool) {
+	t.Helper()
+	l, err := netlink.LinkByName("lo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	set := netlink.LinkSetDown
+	if up {
+		set = netlink.LinkSetUp
+	}
+	if err := set(l); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -35,12 +35,22 @@ type news interface {
 	wait(ctx context.Context) error
 }
 
-// Changes calls changed each time that links, addresses or routes have changed,
-// until ctx ends. A change is given as long as calm says to be followed by
-// others: a link comes up, then has an address, then a route. Its error says that the kernel does not tell, and matches
+// What is what [Changes] tells of.
+type What int
+
+const (
+	// Links are links alone. On a router there is news of routes all the time.
+	Links What = iota
+	// All is links, addresses and routes.
+	All
+)
+
+// Changes calls changed each time that what has changed, until ctx ends. A
+// change is given as long as calm says to be followed by others: a link comes
+// up, then has an address, then a route. Its error says that the kernel does not tell, and matches
 // errors.ErrUnsupported where it never does.
-func Changes(ctx context.Context, calm time.Duration, changed func()) (err error) {
-	n, err := listen()
+func Changes(ctx context.Context, what What, calm time.Duration, changed func()) (err error) {
+	n, err := listen(what)
 	if err != nil {
 		return err
 	}
@@ -94,7 +104,7 @@ func (n *Network) Leaves() map[string]string {
 	// Ask for news first: what changes while the interfaces are read is news
 	// to the next look.
 	if n.news == nil && !n.closed {
-		n.news, _ = listen() // without, each look reads
+		n.news, _ = listen(All) // without, each look reads
 	}
 	if n.news == nil {
 		n.leaves = nil

@@ -80,15 +80,17 @@ type newsSocket struct {
 // newsBuffer is what the socket holds, in bytes: a message or two.
 const newsBuffer = 4 << 10
 
-func listen() (news, error) {
+func listen(what What) (news, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_ROUTE)
 	if err != nil {
 		return nil, fmt.Errorf("asking the kernel for news of the network: %w", err)
 	}
 	file := os.NewFile(uintptr(fd), "netlink") // #nosec G115 -- a descriptor
-	var groups uint32
-	for _, g := range []int{unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE, unix.RTNLGRP_IPV4_RULE} {
-		groups |= 1 << (g - 1)
+	groups := uint32(1 << (unix.RTNLGRP_LINK - 1))
+	if what == All {
+		for _, g := range []int{unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE, unix.RTNLGRP_IPV4_RULE} {
+			groups |= 1 << (g - 1)
+		}
 	}
 	raw, err := file.SyscallConn()
 	if err == nil {

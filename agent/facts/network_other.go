@@ -12,6 +12,6 @@ func read() ([]link, []address, []int, error) {
 	return nil, nil, nil, fmt.Errorf("reading the network interfaces on %s: %w", runtime.GOOS, errors.ErrUnsupported)
 }
 
-func listen() (news, error) {
+func listen(What) (news, error) {
 	return nil, fmt.Errorf("asking for news of the network on %s: %w", runtime.GOOS, errors.ErrUnsupported)
 }
