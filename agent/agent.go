@@ -72,8 +72,6 @@ type Agent struct {
 	tokenKey  []byte
 	pulses    pulse.Set                 // of the sockets that are served
 	berths    map[string]*ingress.Berth // by the names of what are tasks for other sockets
-	moved     map[string]chan struct{}  // by links other than lo: one word that the link was made anew
-	wanderers map[string][]*wanderer    // by the same
 	started   time.Time
 	recording *recorder
 	meter     *meter.Meter
@@ -98,7 +96,7 @@ type Agent struct {
 // [config.Faults] where the operator can mend it.
 func New(cfg *config.Config, o Options) (*Agent, error) {
 	a := &Agent{o: o, log: o.Log, host: facts.Read(), fresh: make(chan struct{}, 1), started: Now(), servers: map[string]*imds.Server{},
-		moved: map[string]chan struct{}{}, wanderers: map[string][]*wanderer{}, berths: map[string]*ingress.Berth{}}
+		berths: map[string]*ingress.Berth{}}
 	a.estate = estate.Inherit(a.keeping(cfg))
 	a.tokenKey = a.estate.TokenKey()
 	a.meter = meter.New(meter.Options{Log: o.Log, Version: o.Version, Revision: o.Revision, Config: cfg, Now: Now,
@@ -195,9 +193,6 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	}
 	for _, r := range redirects {
 		tasks = append(tasks, task{"keeper of the redirect", r.Run})
-	}
-	for link := range a.moved {
-		tasks = append(tasks, task{"listeners on " + link, func(ctx context.Context) error { return a.moves(ctx, link) }})
 	}
 	tasks = append(tasks, task{"rotation", func(ctx context.Context) error { a.manager.Run(ctx); return nil }}, task{"sessions of callers", a.sessions.Run})
 	if a.o.Reload != nil {

@@ -42,13 +42,7 @@ func (a *Agent) claim(ctx context.Context) (claims []*hostaddr.Claim, err error)
 		}
 	}
 	for _, at := range places {
-		moved := func() {
-			select {
-			case a.moved[at.link] <- struct{}{}:
-			default: // nobody waits, or it is known already
-			}
-		}
-		c, err := hostaddr.NewClaim(ctx, hostaddr.Options{Link: at.link, Addrs: addrs[at], AllowShadow: at.shadow, Moved: moved, Observe: a.recording.address})
+		c, err := hostaddr.NewClaim(ctx, hostaddr.Options{Link: at.link, Addrs: addrs[at], AllowShadow: at.shadow, Observe: a.recording.address})
 		if err != nil {
 			return claims, err
 		}
@@ -77,22 +71,16 @@ func (a *Agent) listen(ctx context.Context, local *host.Enricher, behind *netns.
 		srv := a.server(l, who)
 		a.servers[l.Name] = srv
 		a.meter.Serving(l.Name, srv)
-		if ingress.Comes(deviceFor(l)) {
+		if ingress.Comes(bindFor(l)) {
 			berths = append(berths, a.berthsOf(l, srv)...)
 			continue
 		}
-		device, home := bindFor(l), homeOf(l)
 		var lost []error
 		for _, at := range l.Address {
-			opened, err := a.estate.Listen(ctx, socketFor(l, at), device)
+			opened, err := a.estate.Listen(ctx, socketFor(l, at), bindFor(l))
 			if err != nil {
 				lost = append(lost, fmt.Errorf("listener %q: %w", l.Name, a.taken(ctx, l, socketFor(l, at), err)))
 				continue
-			}
-			if home != "" {
-				w := &wanderer{at: opened, open: func() (net.Listener, error) { return a.estate.Again(ctx, socketFor(l, at), device) }}
-				a.wanderers[home] = append(a.wanderers[home], w)
-				opened = w
 			}
 			if l.Redirect {
 				opened = redirect.Behind(opened)

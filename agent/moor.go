@@ -9,6 +9,7 @@ import (
 
 	"github.com/hostrole/hostrole/agent/config"
 	"github.com/hostrole/hostrole/agent/facts"
+	"github.com/hostrole/hostrole/agent/hostaddr"
 	"github.com/hostrole/hostrole/agent/ingress"
 	"github.com/hostrole/hostrole/agent/pulse"
 	"github.com/hostrole/hostrole/agent/redirect"
@@ -20,7 +21,7 @@ import (
 func (a *Agent) berthsOf(l config.Listener, srv *imds.Server) (all []*ingress.Berth) {
 	for _, at := range l.Address {
 		b := &ingress.Berth{
-			Name: l.Name, Ingress: deviceFor(l),
+			Name: l.Name, Ingress: bindFor(l),
 			Open: func(ctx context.Context, device string) (net.Listener, error) {
 				opened, err := a.estate.Listen(ctx, socketFor(l, at), device)
 				if err != nil {
@@ -45,7 +46,7 @@ func (a *Agent) berthsOf(l config.Listener, srv *imds.Server) (all []*ingress.Be
 			}
 			for _, theirs := range other.Address {
 				if socketFor(other, theirs) == socketFor(l, at) {
-					b.Before = append(b.Before, deviceFor(other))
+					b.Before = append(b.Before, bindFor(other))
 				}
 			}
 		}
@@ -93,4 +94,38 @@ func (a *Agent) devices(ctx context.Context, news chan<- struct{}) error {
 	}
 	<-ctx.Done()
 	return nil
+}
+
+// homeOf is the link on which the callers of l on this host arrive, if it is
+// not lo: the kernel takes the link that has the address for where they come
+// from.
+func homeOf(l config.Listener) string {
+	if l.ManageAddress != nil && !*l.ManageAddress || l.Link == "lo" || l.Link == "" || deviceFor(l) != "lo" {
+		return ""
+	}
+	return l.Link
+}
+
+// provide sees to it that there are the links that have addresses, to which
+// sockets will be bound.
+func (a *Agent) provide() (undo func() error, err error) {
+	var all []func() error
+	undo = func() (err error) {
+		for _, one := range all {
+			err = errors.Join(err, one())
+		}
+		return err
+	}
+	homes := map[string]bool{}
+	for _, l := range a.current.cfg.Listeners {
+		if home := homeOf(l); home != "" && !homes[home] {
+			one, err := hostaddr.Provide(home)
+			if err != nil {
+				return undo, errors.Join(err, undo())
+			}
+			all = append(all, one)
+			homes[home] = true
+		}
+	}
+	return undo, nil
 }

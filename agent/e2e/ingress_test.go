@@ -114,3 +114,23 @@ roles = ["app"]
 		}
 	}
 }
+
+// A link that hostrole makes for its address can be deleted: it is made anew, and
+// callers on this host are answered as before.
+func TestLinkOfItsOwnIsDeleted(t *testing.T) {
+	before := snapshot(t)
+	d := startHostrole(t, simple(t, anybody+"[[listener]]\nname = \"host\"\nkind = \"imds\"\naddress = [\"169.254.169.254:80\", \"[fd00:ec2::254]:80\"]\nlink = \"imds0\"\n"))
+	d.credential(t, "app")
+	for range 3 {
+		ip(t, "link", "del", "imds0")
+		eventually(t, "both addresses are served again", 5*time.Second, func() bool {
+			return here("169.254.169.254:80") == "hostrole" && here("[fd00:ec2::254]:80") == "hostrole"
+		})
+		d.credential(t, "app")
+	}
+	d.stop(t)
+	d.killed = true // it has ended
+	if after := snapshot(t); after != before {
+		t.Errorf("the host is not as it was.\nbefore:\n%s\nafter:\n%s", before, after)
+	}
+}

@@ -234,13 +234,6 @@ func (e *Estate) take(at netip.AddrPort, device string) net.Listener {
 // Forget has a socket kept no longer, because its device has gone.
 func (e *Estate) Forget(at netip.AddrPort, device string) { e.warn(systemd.Remove(nameOf(at, device))) }
 
-// Again opens a socket in place of one whose device is another one now, of the
-// same name.
-func (e *Estate) Again(ctx context.Context, at netip.AddrPort, device string) (net.Listener, error) {
-	e.Forget(at, device)
-	return e.Listen(ctx, at, device)
-}
-
 // nameOf is how the service manager knows a socket.
 func nameOf(at netip.AddrPort, device string) string {
 	return strings.TrimSpace(socketName + strings.ReplaceAll(at.String(), ":", "_") + " " + device)

@@ -68,10 +68,6 @@ type Options struct {
 	// AllowShadow claims an address also where a real metadata service may
 	// answer.
 	AllowShadow bool
-	// Moved is told, by Run, that the link is another one than before, of the same
-	// name: sockets that were bound to the old one hear nothing any more. It must
-	// not block. nil is for nobody.
-	Moved func()
 	// Observe is told what happens to the addresses, by NewClaim and Run, one
 	// at a time. It must not block: while it runs, nothing is put back. nil is
 	// for nobody.
@@ -88,9 +84,6 @@ func (o Options) settle() (Options, error) {
 	}
 	if o.Observe == nil {
 		o.Observe = func(Event) {}
-	}
-	if o.Moved == nil {
-		o.Moved = func() {}
 	}
 	seen := map[netip.Addr]bool{}
 	var addrs []netip.Addr

@@ -240,9 +240,6 @@ func (c *Claim) findAgain() error {
 	if err != nil {
 		return err
 	}
-	if l.index != c.link.index {
-		c.o.Moved()
-	}
 	c.link = l
 	return nil
 }
