@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // A fileKeeper is what a service manager is to hostrole, where there is none: it
@@ -81,16 +83,34 @@ func (k *fileKeeper) names() (names []string, said int) {
 	return slices.Sorted(maps.Keys(k.kept)), k.ready
 }
 
+// copies are what is kept now, whatever a process that still runs sends meanwhile,
+// and how often one was ready.
+func (k *fileKeeper) copies(t *testing.T) (names []string, files []*os.File, said int) {
+	t.Helper()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	names = slices.Sorted(maps.Keys(k.kept))
+	for _, name := range names {
+		fd, err := unix.FcntlInt(k.kept[name].Fd(), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, os.NewFile(uintptr(fd), name))
+	}
+	return names, files, k.ready
+}
+
 // start runs a process of hostrole with what is kept, until it is ready.
 func (k *fileKeeper) start(t *testing.T, config string) *process {
 	t.Helper()
-	names, was := k.names()
+	names, files, was := k.copies(t)
 	cmd := exec.Command("sh", "-c", `LISTEN_PID=$$ exec "$0" run --config "$1"`, os.Getenv(binaryEnv), config)
 	cmd.Env = append(bare(t), "NOTIFY_SOCKET="+k.socket, fmt.Sprint("LISTEN_FDS=", len(names)), "LISTEN_FDNAMES="+strings.Join(names, ":"))
-	for _, name := range names {
-		cmd.ExtraFiles = append(cmd.ExtraFiles, k.kept[name]) // nobody sends while nothing runs
-	}
+	cmd.ExtraFiles = files
 	p := start(t, "hostrole", cmd)
+	for _, f := range files {
+		_ = f.Close()
+	}
 	p.await(t, "is ready", 10*time.Second, func() bool { _, now := k.names(); return now > was })
 	return p
 }
