@@ -23,7 +23,8 @@ type Berth struct {
 	Open   func(ctx context.Context, device string) (net.Listener, error)
 	// Serve serves a socket until ctx ends, and closes it.
 	Serve func(ctx context.Context, socket net.Listener) error
-	// Forget is told of a socket that is closed because its device has gone.
+	// Forget is told of a socket that is closed because its device has gone, or
+	// because it has failed.
 	Forget func(device string)
 
 	mu      sync.Mutex
@@ -227,6 +228,9 @@ func (f *Follower) serve(ctx context.Context, b *Berth, serving *sync.WaitGroup)
 			defer b.mu.Unlock()
 			if b.sockets[name] == s {
 				delete(b.sockets, name)
+				if ctx.Err() == nil {
+					b.Forget(name)
+				}
 			}
 		})
 	}

@@ -252,6 +252,34 @@ func TestDeviceWithoutASocket(t *testing.T) {
 	}
 }
 
+// A socket that fails is not the end of the others, and is opened anew.
+func TestSocketThatFails(t *testing.T) {
+	t.Parallel()
+	h := newHarbour(bridge("br-a", 2), bridge("br-b", 3))
+	b := h.berth("br-*")
+	serve, failed := b.Serve, make(chan struct{})
+	var once sync.Once
+	b.Serve = func(ctx context.Context, l net.Listener) (err error) {
+		once.Do(func() { err = errors.Join(errors.New("out of order"), l.Close()) })
+		if err != nil {
+			defer close(failed)
+			return err
+		}
+		return serve(ctx, l)
+	}
+	look, _ := h.run(t, b)
+	<-failed
+	for range 100 { // until it is known
+		look()
+		if h.serves("br-a") && h.serves("br-b") {
+			break
+		}
+	}
+	if got := h.told(); !h.serves("br-a") || !h.serves("br-b") || strings.Count(got, "forget") != 1 || strings.Count(got, "open") != 3 {
+		t.Errorf("after a failure: %s", got)
+	}
+}
+
 func TestDevicesAreBounded(t *testing.T) {
 	t.Parallel()
 	var many []ingress.Device
