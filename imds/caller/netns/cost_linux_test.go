@@ -19,7 +19,11 @@ type surrounding struct{ containers, sockets int }
 // is shown as µs-added. What else there is makes no difference.
 func BenchmarkBridged(b *testing.B) {
 	for _, n := range []surrounding{{1, 10}, {20, 10}, {100, 10}, {1, 1000}, {1, 9000}, {100, 9000}} {
-		b.Run(fmt.Sprintf("containers=%d/sockets=%d", n.containers, n.sockets), func(b *testing.B) { identify(b, n) })
+		b.Run(fmt.Sprintf("containers=%d/sockets=%d", n.containers, n.sockets), func(b *testing.B) {
+			if err := identify(b, n); err != nil {
+				b.Fatal(err)
+			}
+		})
 	}
 }
 
@@ -27,7 +31,11 @@ func BenchmarkBridged(b *testing.B) {
 func TestBridgedCallerCostsNoMore(t *testing.T) {
 	needHost(t)
 	added := func(n surrounding) float64 {
-		r := testing.Benchmark(func(b *testing.B) { identify(b, n) })
+		var why error
+		r := testing.Benchmark(func(b *testing.B) { why = identify(b, n) })
+		if why != nil {
+			t.Fatal(why)
+		}
 		t.Logf("%+v: %.1f µs added to %.1f µs, in %d rounds", n, r.Extra["µs-added"], r.Extra["µs-without"], r.N)
 		if r.N < 100 {
 			t.Fatalf("only %d rounds: this test shows nothing", r.N)
@@ -40,7 +48,7 @@ func TestBridgedCallerCostsNoMore(t *testing.T) {
 	}
 }
 
-func identify(b *testing.B, n surrounding) {
+func identify(b *testing.B, n surrounding) error {
 	b.Helper()
 	e := newEnricher(b)
 	s := listen(b, metadataV4+":0")
@@ -57,7 +65,7 @@ func identify(b *testing.B, n surrounding) {
 		if i%2 == 1 {
 			var who caller.Caller
 			if err := e.Enrich(b.Context(), at, &who); err != nil {
-				b.Fatal(err)
+				return err
 			}
 		}
 		took[i%2] = append(took[i%2], time.Since(began))
@@ -66,11 +74,12 @@ func identify(b *testing.B, n surrounding) {
 		c.tell("close")
 	}
 	if len(took[0]) == 0 || len(took[1]) == 0 {
-		return
+		return nil
 	}
 	without, with := median(took[0]), median(took[1])
 	b.ReportMetric(without, "µs-without")
 	b.ReportMetric(with-without, "µs-added")
+	return nil
 }
 
 func median(all []time.Duration) float64 {

@@ -305,6 +305,9 @@ func (c *container) plug(addresses ...string) {
 	if err := errors.Join(netlink.LinkSetMaster(veth, br), netlink.LinkSetUp(veth)); err != nil {
 		c.t.Fatal(err)
 	}
+	// The kernel takes its time to clear a namespace away, which answers for its
+	// addresses until then.
+	c.t.Cleanup(func() { _ = netlink.LinkDel(veth) })
 	c.tell("plug " + strings.Join(addresses, " "))
 	// Who had the address before is remembered for some seconds.
 	neighbours, err := netlink.NeighList(br.Attrs().Index, unix.AF_INET)
