@@ -42,7 +42,7 @@ func comeAndGo(t *testing.T, more string) {
 		answers(t, "web", ":80")
 	}
 	before := snapshot(t)
-	bridges := []string{"docker0", "br-a", "br-b", "br-fixed", "br-uplink"}
+	bridges := []string{"docker0", "br-a", "br-b", "br-fixed", "br-uplink", "br-lan"}
 	t.Cleanup(func() {
 		for _, b := range bridges {
 			_, _ = exec.Command(tool(t, "ip"), "link", "del", b).CombinedOutput()
@@ -88,6 +88,19 @@ roles = ["app"]
 	// A link of that name that leads out of this host.
 	ip(t, "link", "add", "br-uplink", "type", "veth", "peer", "name", "elsewhere")
 	ip(t, "link", "set", "br-uplink", "up")
+	// A bridge that leads out, by such a link; and one that comes to do so.
+	ip(t, "link", "add", "br-lan", "type", "bridge")
+	ip(t, "link", "set", "elsewhere", "master", "br-lan", "up")
+	d.await(t, "does not serve the bridge that leads out", 5*time.Second, func() bool {
+		said := d.out.since(0)
+		return strings.Count(said, `"device":"br-lan"`)%2 == 0 // served and gone, or never served
+	})
+	ip(t, "link", "set", "elsewhere", "nomaster")
+	d.await(t, "serves a bridge that leads nowhere", 5*time.Second, func() bool {
+		return strings.Count(d.out.since(0), `"device":"br-lan"`)%2 == 1
+	})
+	ip(t, "link", "set", "elsewhere", "master", "br-lan")
+	d.await(t, "has left it again", 5*time.Second, func() bool { return strings.Count(d.out.since(0), `"device":"br-lan"`)%2 == 0 })
 
 	for range 2 {
 		ip(t, "link", "del", "docker0")

@@ -18,8 +18,9 @@ import (
 type Device struct {
 	Name  string
 	Index int // which no other link gets, whatever its name
-	// Leads reports whether callers in network namespaces of this host may be
-	// behind it: it is a bridge, or its other end is in one.
+	// Leads reports whether callers of this host alone may be behind it: its
+	// other end is in another network namespace, or it is a bridge to nothing
+	// but such links and virtual machines.
 	Leads bool
 }
 

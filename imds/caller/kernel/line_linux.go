@@ -93,7 +93,3 @@ func (l *Line) Receive() ([]byte, error) {
 		}
 	}
 }
-
-// Descriptor returns the socket's, for questions that are no messages. It is
-// good until the Line is closed.
-func (l *Line) Descriptor() int { return l.fd }

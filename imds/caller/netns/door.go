@@ -15,8 +15,8 @@ const (
 	// namespace that it led into: who may change that may read all that passes
 	// there. To ask costs as much as all the rest.
 	fresh = time.Second
-	// idle is how long a door stays open, at least, that nobody asks at, and
-	// half of how long at most. Its process may have gone to another namespace
+	// idle is how long a door stays open at which nobody asks; twice as long at
+	// most. Its process may have gone to another namespace
 	// meanwhile, and the door may be all that keeps this one.
 	idle = time.Minute
 	// most is how many doors are open at once. Each takes two descriptors.
