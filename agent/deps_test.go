@@ -42,6 +42,7 @@ imds/metadata              :
 imds/document              :
 imds                       : imds/caller
 imds/imdstest              : imds/caller imds/gate rotation/credential
+imds/imdstest/ownnet       :
 imds/ec2                   : imds imds/caller imds/gate imds/token imds/metadata imds/document rotation/credential
 imds/ecs                   : imds imds/caller imds/gate imds/token imds/metadata imds/document rotation/credential
 imds/eks                   : imds imds/caller imds/gate imds/token imds/metadata imds/document rotation/credential
@@ -95,13 +96,13 @@ cmd/hostrole/screen        : agent/admin
 // package itself: the doubles, which no other code may import, and what a test
 // needs to put its subject to work.
 const testImports = `
-*                          : imds/imdstest rotation/source/sourcetest agent/devsts rotation/credential imds/caller
+*                          : imds/imdstest imds/imdstest/ownnet rotation/source/sourcetest agent/devsts rotation/credential imds/caller
 rotation/source/assumerole : rotation/source/static
 agent/session              : agent/config agent/facts rotation/source
 `
 
 // doubles exist for tests. Only agent/devsts has a use in the product: demo.
-const doubles = `imds/imdstest rotation/source/sourcetest agent/devsts agent/e2e agent/e2e/machine`
+const doubles = `imds/imdstest imds/imdstest/ownnet rotation/source/sourcetest agent/devsts agent/e2e agent/e2e/machine`
 
 type library struct{ path, users, why string }
 
@@ -126,7 +127,7 @@ var libraries = []library{
 	{"github.com/vishvananda/netlink", "agent/hostaddr agent/facts agent/ingress cmd/hostrole agent/occupant", "addresses and links"},
 	{"golang.org/x/oauth2", "rotation/assertion", "token endpoints"},
 	{"golang.org/x/sync", "rotation imds agent imds/caller/runtime", "singleflight and semaphores"},
-	{"golang.org/x/sys", "rotation/handover imds imds/caller/* agent agent/hostaddr agent/facts agent/admin agent/estate systemd cmd/hostrole cmd/hostrole/screen cmd/hostrole/prompt agent/redirect agent/occupant", "system calls that package syscall lacks"},
+	{"golang.org/x/sys", "rotation/handover imds imds/caller/* imds/imdstest/ownnet agent agent/hostaddr agent/facts agent/admin agent/estate systemd cmd/hostrole cmd/hostrole/screen cmd/hostrole/prompt agent/redirect agent/occupant", "system calls that package syscall lacks"},
 }
 
 // A rule holds a deed to the files that it names. A file that it names without
@@ -141,12 +142,13 @@ type files = map[string]string
 
 var held = []rule{
 	{`import "os/exec"`, true, files{
-		"rotation/command/command.go":     "the programs that the operator named, for every source and assertion",
-		"agent/e2e/machine/*_linux.go":    "a double: the systems that tests boot",
-		"cmd/hostrole/demo.go":            "demo -- CMD",
-		"cmd/hostrole/setup/service.go":   "systemctl, once the operator has said yes",
-		"cmd/hostrole/namespace_linux.go": "demo starts itself in a namespace",
-		"cmd/hostrole/main.go":            "ends with the status of demo's command",
+		"rotation/command/command.go":          "the programs that the operator named, for every source and assertion",
+		"agent/e2e/machine/*_linux.go":         "a double: the systems that tests boot",
+		"imds/imdstest/ownnet/ownnet_linux.go": "a double: a test binary starts itself again",
+		"cmd/hostrole/demo.go":                 "demo -- CMD",
+		"cmd/hostrole/setup/service.go":        "systemctl, once the operator has said yes",
+		"cmd/hostrole/namespace_linux.go":      "demo starts itself in a namespace",
+		"cmd/hostrole/main.go":                 "ends with the status of demo's command",
 	}},
 	{`import "log"`, false, nil},    // slog, handed down
 	{`import "unsafe"`, false, nil}, // x/sys has what we need of it
@@ -154,6 +156,7 @@ var held = []rule{
 	{`import . "..."`, false, nil},  // hides what this test looks for
 	{`import "testing"`, true, files{
 		"rotation/source/sourcetest/*.go": "a suite that the tests of every source call",
+		"imds/imdstest/ownnet/*_linux.go": "runs a package's tests, and skips those that lack something",
 		"agent/e2e/machine/*_linux.go":    "ends what it started with the test that asked for it",
 	}},
 	{`import "text/template"`, true, nil}, // keeps the linker from dropping unused methods: megabytes

@@ -18,6 +18,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/hostrole/hostrole/imds/imdstest/ownnet"
 )
 
 // results names the file that raw figures are added to. A relative path is
@@ -159,7 +161,7 @@ func benchBaseline(b *testing.B, method string, core int) server {
 		b.Fatal(err)
 	}
 	cmd := exec.Command(self)
-	cmd.Env = bare(b, roleEnv+"=baseline", bodyEnv+"="+file)
+	cmd.Env = bare(b, ownnet.As("baseline"), bodyEnv+"="+file)
 	var p *process
 	onCore(b, core, func() { p = start(b, "baseline", cmd) })
 	p.await(b, "answers", 10*time.Second, ready(b, baselineURL))
@@ -171,15 +173,14 @@ func benchBaseline(b *testing.B, method string, core int) server {
 const bodyEnv = "HOSTROLE_E2E_BODY"
 
 // serveBaseline is the minimal server: one handler, one document.
-func serveBaseline() {
+func serveBaseline() error {
 	body, err := os.ReadFile(os.Getenv(bodyEnv))
-	if err == nil {
-		err = http.ListenAndServe("127.0.0.1:18080", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-			_, _ = w.Write(body)
-		}))
+	if err != nil {
+		return err
 	}
-	fmt.Fprintln(os.Stderr, err)
-	os.Exit(1)
+	return http.ListenAndServe("127.0.0.1:18080", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write(body)
+	}))
 }
 
 // report prints the ratios of candidate to baseline and sets them as metrics.

@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/hostrole/hostrole/imds/imdstest/ownnet"
 )
 
 const cephURL = "http://127.0.0.1:7480"
@@ -19,8 +21,8 @@ const cephURL = "http://127.0.0.1:7480"
 // is in it.
 func startCeph(t testing.TB) {
 	t.Helper()
-	if !realRoot(t) {
-		missing(t, "a real root, for Ceph's mounts")
+	if !ownnet.RealRoot() {
+		ownnet.Missing(t, "a real root, for Ceph's mounts")
 	}
 	tree := cached(t, "ceph-bookworm")
 	scratch := t.TempDir()
@@ -107,7 +109,7 @@ func goClients(t testing.TB) string {
 	cmd.Env = append(os.Environ(), "GOPROXY=off", "GOFLAGS=")
 	out, err := cmd.CombinedOutput()
 	if bytes.Contains(out, []byte("GOPROXY=off")) {
-		missing(t, "the modules of the Go clients: run agent/e2e/setup.sh (%s)", out)
+		ownnet.Missing(t, "the modules of the Go clients: run agent/e2e/setup.sh (%s)", out)
 	}
 	if err != nil {
 		t.Fatalf("building the Go clients: %v\n%s", err, out)

@@ -7,6 +7,8 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+
+	"github.com/hostrole/hostrole/imds/imdstest/ownnet"
 )
 
 // clientsEnv is "all" where the clients that take minutes to install are
@@ -51,7 +53,7 @@ var older = []sdk{
 func rust(program string) func(t *testing.T) []string {
 	return func(t *testing.T) []string {
 		if runtime.GOARCH != "amd64" {
-			missing(t, "LanceDB for %s", runtime.GOARCH)
+			ownnet.Missing(t, "LanceDB for %s", runtime.GOARCH)
 		}
 		return node("rust", program)(t)
 	}
@@ -158,8 +160,8 @@ func fieldOnly(t *testing.T) {
 func debian(client string) func(t *testing.T) []string {
 	return func(t *testing.T) []string {
 		t.Helper()
-		if !realRoot(t) {
-			missing(t, "a real root, for the mounts of a Debian tree")
+		if !ownnet.RealRoot() {
+			ownnet.Missing(t, "a real root, for the mounts of a Debian tree")
 		}
 		return []string{tool(t, "unshare"), "--mount", "--pid", "--fork", "--kill-child", "--uts", "--ipc", "--propagation", "private",
 			"bash", "clients/debian.sh", cached(t, "clients-bookworm"), t.TempDir(), client}

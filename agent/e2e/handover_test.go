@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hostrole/hostrole/imds/imdstest/ownnet"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -119,11 +121,9 @@ func (k *fileKeeper) start(t *testing.T, config string) *process {
 // and whatever the upstream does: the callers that wait, the credential, the
 // tokens. TestService shows the same with the real service manager.
 func TestHandover(t *testing.T) {
-	if refused != "" {
-		t.Fatal("this test must not run on the machine's own network")
-	}
-	if !realRoot(t) {
-		missing(t, "a real root: in a user namespace hostrole cannot tell callers apart, and does not start")
+	ownnet.Need(t)
+	if !ownnet.RealRoot() {
+		ownnet.Missing(t, "a real root: in a user namespace hostrole cannot tell callers apart, and does not start")
 	}
 	noteSources(t)
 	dir := t.TempDir()

@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/hostrole/hostrole/imds/imdstest/ownnet"
 )
 
 // ip runs ip(8) in this namespace.
@@ -124,8 +126,8 @@ func TestLeftOver(t *testing.T) {
 // refuses runs a daemon that must end by itself with a status and a message.
 func refuses(t *testing.T, config string, status int, words ...string) {
 	t.Helper()
-	if !realRoot(t) {
-		missing(t, "a real root: in a user namespace hostrole does not start")
+	if !ownnet.RealRoot() {
+		ownnet.Missing(t, "a real root: in a user namespace hostrole does not start")
 	}
 	file := filepath.Join(t.TempDir(), "hostrole.toml")
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
@@ -195,8 +197,8 @@ func ask(t *testing.T, uid int, args ...string) (status, body string) {
 // The kernel says who calls: two users get two roles from one address, and a
 // third one sees a host without any.
 func TestEveryUserHasItsOwnRole(t *testing.T) {
-	if !realRoot(t) {
-		missing(t, "a real root, to be several users")
+	if !ownnet.RealRoot() {
+		ownnet.Missing(t, "a real root, to be several users")
 	}
 	config := simple(t, "[role.other]\nfrom = \"source.helper\"\n[[allow]]\nuid = [1001]\nroles = [\"app\"]\n[[allow]]\nuid = [1002]\nroles = [\"other\", \"app\"]\n")
 	d := startHostrole(t, config)
@@ -237,8 +239,8 @@ func TestEveryUserHasItsOwnRole(t *testing.T) {
 
 // Without root and without the address, anybody may run it.
 func TestOrdinaryUser(t *testing.T) {
-	if !realRoot(t) {
-		missing(t, "a real root, to become an ordinary user")
+	if !ownnet.RealRoot() {
+		ownnet.Missing(t, "a real root, to become an ordinary user")
 	}
 	dir, err := os.MkdirTemp("", "hostrole-user-")
 	if err != nil {

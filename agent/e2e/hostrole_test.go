@@ -18,6 +18,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/hostrole/hostrole/imds/imdstest/ownnet"
 )
 
 const (
@@ -42,11 +44,9 @@ type daemon struct {
 // end that SIGTERM ends it with status 0 and the address off the host.
 func startHostrole(t testing.TB, configTOML string) *daemon {
 	t.Helper()
-	if refused != "" {
-		t.Fatal("this test must not run on the machine's own network")
-	}
-	if !realRoot(t) {
-		missing(t, "a real root: in a user namespace hostrole cannot tell callers apart, and does not start")
+	ownnet.Need(t)
+	if !ownnet.RealRoot() {
+		ownnet.Missing(t, "a real root: in a user namespace hostrole cannot tell callers apart, and does not start")
 	}
 	binary := os.Getenv(binaryEnv)
 	noteSources(t)

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/hostrole/hostrole/imds/imdstest/ownnet"
 )
 
 // bridged makes a bridge and a container behind it, which ends with the test.
@@ -35,8 +37,8 @@ func TestBridgesThatComeAndGo(t *testing.T) {
 }
 
 func comeAndGo(t *testing.T, more string) {
-	if !realRoot(t) {
-		missing(t, "a real root: in a user namespace hostrole does not start")
+	if !ownnet.RealRoot() {
+		ownnet.Missing(t, "a real root: in a user namespace hostrole does not start")
 	}
 	if more != "" {
 		answers(t, "web", ":80")

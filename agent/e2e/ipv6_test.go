@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hostrole/hostrole/imds/imdstest/ownnet"
+
 	"github.com/hostrole/hostrole/imds/imdstest"
 )
 
@@ -82,7 +84,7 @@ func TestWithoutIPv6(t *testing.T) {
 	set := func(value string) {
 		t.Helper()
 		if err := os.WriteFile(knob, []byte(value), 0o600); err != nil {
-			missing(t, "a way to switch IPv6 off: %v", err)
+			ownnet.Missing(t, "a way to switch IPv6 off: %v", err)
 		}
 	}
 	set("1")

@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/hostrole/hostrole/imds/imdstest/ownnet"
 )
 
 // keyLife is that of the keys of these tests. Most SDKs ask again at its end, at
@@ -163,11 +165,9 @@ func TestFieldLife(t *testing.T) {
 // stage is what these tests have in common.
 func stage(t *testing.T) (*witness, *relay) {
 	t.Helper()
-	if refused != "" {
-		t.Fatal("this test must not run on the machine's own network")
-	}
-	if !realRoot(t) {
-		missing(t, "a real root: in a user namespace hostrole cannot tell callers apart, and does not start")
+	ownnet.Need(t)
+	if !ownnet.RealRoot() {
+		ownnet.Missing(t, "a real root: in a user namespace hostrole cannot tell callers apart, and does not start")
 	}
 	noteSources(t)
 	startMinIO(t, nil)

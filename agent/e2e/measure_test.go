@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hostrole/hostrole/imds/imdstest/ownnet"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -139,7 +141,7 @@ func twoCores(t testing.TB) [2]int {
 		}
 	}
 	if len(found) < 2 {
-		missing(t, "a second core, for the load")
+		ownnet.Missing(t, "a second core, for the load")
 	}
 	return [2]int(found)
 }

@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/hostrole/hostrole/imds/imdstest/ownnet"
 )
 
 // ruleset is all that nftables has here.
@@ -56,8 +58,8 @@ func pageOf(t *testing.T, host string) string {
 // whichever comes first. Every caller has its own role still, and nothing is
 // left behind.
 func TestRedirectBesideAWebServer(t *testing.T) {
-	if !realRoot(t) {
-		missing(t, "a real root: in a user namespace hostrole does not start")
+	if !ownnet.RealRoot() {
+		ownnet.Missing(t, "a real root: in a user namespace hostrole does not start")
 	}
 	config := simple(t, `
 [[listener]]
@@ -181,8 +183,8 @@ func startRedirected(t *testing.T, config string) *daemon {
 // The identity is that of the client's socket, whose address is the one it
 // dialled: ten callers at once have ten answers.
 func TestIdentityBehindARedirect(t *testing.T) {
-	if !realRoot(t) {
-		missing(t, "a real root, to be several users")
+	if !ownnet.RealRoot() {
+		ownnet.Missing(t, "a real root, to be several users")
 	}
 	answers(t, "web", ":80")
 	var rules strings.Builder

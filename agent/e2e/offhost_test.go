@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hostrole/hostrole/imds/imdstest/ownnet"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -53,7 +55,7 @@ func (m *neighbour) dial(from netip.Addr, to string) (c net.Conn, err error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	var spaces [2]int
-	for i, path := range []string{ownNetwork, "/proc/" + m.pid + "/ns/net"} {
+	for i, path := range []string{ownnet.Path, "/proc/" + m.pid + "/ns/net"} {
 		if spaces[i], err = unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
 			return nil, err
 		}
@@ -162,8 +164,8 @@ type surrounding struct {
 // all of them with a route to the metadata addresses by way of the host.
 func surround(t *testing.T) *surrounding {
 	t.Helper()
-	if !realRoot(t) {
-		missing(t, "a real root: in a user namespace hostrole does not start")
+	if !ownnet.RealRoot() {
+		ownnet.Missing(t, "a real root: in a user namespace hostrole does not start")
 	}
 	s := &surrounding{}
 	for _, m := range []struct {

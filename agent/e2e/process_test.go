@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/hostrole/hostrole/imds/imdstest/ownnet"
 )
 
 // A process is a program that a test started. It ends with the test at the
@@ -131,7 +133,7 @@ func tool(t testing.TB, name string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
 	if err != nil {
-		missing(t, "%s: run agent/e2e/setup.sh", name)
+		ownnet.Missing(t, "%s: run agent/e2e/setup.sh", name)
 	}
 	return path
 }
@@ -149,7 +151,7 @@ func cached(t testing.TB, name string) string {
 	}
 	path := filepath.Join(dir, name)
 	if _, err := os.Stat(path); err != nil {
-		missing(t, "%s: run agent/e2e/setup.sh", name)
+		ownnet.Missing(t, "%s: run agent/e2e/setup.sh", name)
 	}
 	return path
 }

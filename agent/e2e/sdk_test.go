@@ -14,6 +14,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/hostrole/hostrole/imds/imdstest/ownnet"
 )
 
 var update = flag.Bool("update", false, "rewrite testdata/sdk with what the clients ask for now")
@@ -86,7 +88,7 @@ func boto3(t *testing.T) string {
 	probe := exec.Command(python, "-c", "import boto3")
 	probe.Env = bare(t)
 	if out, err := probe.CombinedOutput(); err != nil {
-		missing(t, "boto3: run agent/e2e/setup.sh (%s)", out)
+		ownnet.Missing(t, "boto3: run agent/e2e/setup.sh (%s)", out)
 	}
 	return python
 }
@@ -108,7 +110,7 @@ func node(folder, program string, args ...string) func(t *testing.T) []string {
 				t.Fatal(err)
 			}
 			if got, err := os.ReadFile(cached(t, filepath.Join(folder, filepath.Base(file)))); err != nil || string(got) != string(want) {
-				missing(t, "the JavaScript clients as %s has them now: run agent/e2e/setup.sh", file)
+				ownnet.Missing(t, "the JavaScript clients as %s has them now: run agent/e2e/setup.sh", file)
 			}
 		}
 		// Node looks for modules beside the program.

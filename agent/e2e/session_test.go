@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hostrole/hostrole/imds/imdstest/ownnet"
+
 	"github.com/hostrole/hostrole/agent"
 	"github.com/hostrole/hostrole/agent/devsts"
 )
@@ -20,8 +22,8 @@ import (
 // The kernel says who calls, and so does STS: each user has a session that is
 // named after it, and explain shows it beforehand.
 func TestEveryUserHasItsOwnSession(t *testing.T) {
-	if !realRoot(t) {
-		missing(t, "a real root, to be several users")
+	if !ownnet.RealRoot() {
+		ownnet.Missing(t, "a real root, to be several users")
 	}
 	const owner, shared = "arn:aws:iam::111122223333:user/host", "arn:aws:iam::111122223333:role/shared"
 	sts := devsts.New(devsts.Options{Account: "111122223333", Region: "us-east-1", Now: agent.Now,

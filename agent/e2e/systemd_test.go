@@ -18,6 +18,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hostrole/hostrole/imds/imdstest/ownnet"
+
 	machines "github.com/hostrole/hostrole/agent/e2e/machine"
 )
 
@@ -28,7 +30,7 @@ type systemHost struct{ *machines.Machine }
 func startSystem(t *testing.T, files map[string]string) *systemHost {
 	t.Helper()
 	if why := machines.Missing(); why != "" {
-		missing(t, "%s", why)
+		ownnet.Missing(t, "%s", why)
 	}
 	noteSources(t)
 	o := machines.Options{Files: map[string]string{},
@@ -166,9 +168,7 @@ from = "source.helper"
 // on with the same credential while its upstream is down, is ended when it
 // hangs, and leaves the host as it was.
 func TestService(t *testing.T) {
-	if refused != "" {
-		t.Fatal("this test must not run on the machine's own network")
-	}
+	ownnet.Need(t)
 	tool(t, "ip")
 	h := startSystem(t, map[string]string{"hostrole.toml": systemConfig, "credential.json": credentialFile(exampleKey)})
 	before := ground(t)

@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hostrole/hostrole/imds/imdstest/ownnet"
+
 	"golang.org/x/sys/unix"
 
 	"github.com/hostrole/hostrole/imds/imdstest"
@@ -42,7 +44,7 @@ func tap(t *testing.T, link string) wire {
 	// SOCK_DGRAM leaves the link's own header out.
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, int(all))
 	if err != nil {
-		missing(t, "a packet socket: %v", err)
+		ownnet.Missing(t, "a packet socket: %v", err)
 	}
 	t.Cleanup(func() { _ = unix.Close(fd) })
 	err = errors.Join(unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: all, Ifindex: i.Index}),

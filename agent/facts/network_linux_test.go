@@ -1,67 +1,20 @@
 package facts_test
 
 import (
-	"flag"
 	"fmt"
 	"os"
-	"os/exec"
-	"runtime"
 	"sync"
 	"syscall"
 	"testing"
+
+	"github.com/hostrole/hostrole/imds/imdstest/ownnet"
 
 	"github.com/vishvananda/netlink"
 
 	"github.com/hostrole/hostrole/agent/facts"
 )
 
-// The test binary runs by hand, and as the tests in a network namespace of
-// their own.
-const (
-	roleEnv = "HOSTROLE_FACTS_TEST" // "" | tests
-	leftEnv = "HOSTROLE_FACTS_LEFT" // the network namespace that must not be used
-	netPath = "/proc/thread-self/ns/net"
-)
-
-// refused is why the kernel gives no namespace, or "".
-var refused string
-
-func TestMain(m *testing.M) {
-	flag.Parse()
-	if os.Getenv(roleEnv) == "tests" {
-		left := os.Getenv(leftEnv)
-		if here, err := os.Readlink(netPath); err != nil || left == "" || here == left {
-			fmt.Fprintf(os.Stderr, "this may still be the network namespace %q of those who began: it is %q, %v\n", left, here, err)
-			os.Exit(1)
-		}
-		os.Exit(m.Run())
-	}
-	if flag.Lookup("test.list").Value.String() != "" {
-		os.Exit(m.Run())
-	}
-	var last error
-	for _, flags := range []uintptr{syscall.CLONE_NEWNET, syscall.CLONE_NEWNET | syscall.CLONE_NEWUSER} {
-		left, _ := os.Readlink(netPath)
-		cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
-		cmd.Env = append(os.Environ(), roleEnv+"=tests", leftEnv+"="+left)
-		cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: flags, Pdeathsig: syscall.SIGKILL}
-		if flags&syscall.CLONE_NEWUSER != 0 {
-			cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{HostID: os.Getuid(), Size: 1}}
-			cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{HostID: os.Getgid(), Size: 1}}
-		}
-		runtime.LockOSThread() // the child dies with this thread
-		if last = cmd.Start(); last != nil {
-			continue
-		}
-		if err := cmd.Wait(); err != nil {
-			os.Exit(max(cmd.ProcessState.ExitCode(), 1))
-		}
-		os.Exit(0)
-	}
-	refused = last.Error() // what needs no namespace runs all the same
-	os.Exit(m.Run())
-}
+func TestMain(m *testing.M) { os.Exit(ownnet.Main(m, ownnet.Plan{})) }
 
 // A host is a namespace with a pair of veths, of which one leads out.
 type host struct {
@@ -71,9 +24,7 @@ type host struct {
 
 func newHost(t *testing.T) *host {
 	t.Helper()
-	if refused != "" {
-		t.Skipf("SKIPPED, missing: a network namespace of its own: %s", refused)
-	}
+	ownnet.Need(t)
 	h := &host{t: t}
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name = "out0"

@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/hostrole/hostrole/imds/imdstest/ownnet"
 )
 
 // A failure is one that people meet.
@@ -272,7 +274,7 @@ var failures = []failure{
 	}, []string{"an operator revoked it; `hostrole reload` serves it again"}},
 	{"IPv6 is off on this host", func(t *testing.T) string {
 		if err := os.WriteFile("/proc/sys/net/ipv6/conf/all/disable_ipv6", []byte("1"), 0o644); err != nil {
-			missing(t, "IPv6 in this kernel, to turn it off: "+err.Error())
+			ownnet.Missing(t, "IPv6 in this kernel, to turn it off: "+err.Error())
 		}
 		t.Cleanup(func() { _ = os.WriteFile("/proc/sys/net/ipv6/conf/all/disable_ipv6", []byte("0"), 0o644) })
 		h := newHost(t, strings.Replace(served(t, "any = true"), "LISTENER", "[[listener]]\nname = \"host\"\nkind = \"imds\"\naddress = [\"169.254.169.254:80\", \"[fd00:ec2::254]:80\"]\n", 1))

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/hostrole/hostrole/imds/imdstest/ownnet"
 )
 
 const (
@@ -55,7 +57,7 @@ func TestVirtualMachine(t *testing.T) {
 	}
 	from := filepath.Join(cache, "qemu-bookworm")
 	if _, err := os.Stat(filepath.Join(from, "made-of")); err != nil {
-		missing(t, "a virtual machine: run agent/e2e/installed/setup.sh")
+		ownnet.Missing(t, "a virtual machine: run agent/e2e/installed/setup.sh")
 	}
 	dir := t.TempDir()
 	for name, path := range map[string]string{"hostrole.deb": built("first.deb"), "clients": built("clients"), "check.sh": "testdata/guest.sh"} {

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/hostrole/hostrole/imds/imdstest/ownnet"
 )
 
 // The suite of agent/e2e, confined: what of it runs always, and with
@@ -136,7 +138,7 @@ func TestNoDeniedSystemCall(t *testing.T) {
 	t.Run("what is denied ends it", func(t *testing.T) {
 		python, err := exec.LookPath("python3")
 		if err != nil {
-			missing(t, "python3")
+			ownnet.Missing(t, "python3")
 		}
 		cmd := exec.Command(python, "testdata/kernel.py", "under", filters, "/usr/bin/unshare", "--mount", "true")
 		if out, err := cmd.CombinedOutput(); err == nil || cmd.ProcessState.String() != "signal: bad system call (core dumped)" && cmd.ProcessState.String() != "signal: bad system call" {
@@ -174,7 +176,7 @@ func suite(t *testing.T, filters, capabilities, run, skip string) {
 	t.Helper()
 	python, err := exec.LookPath("python3")
 	if err != nil {
-		missing(t, "python3")
+		ownnet.Missing(t, "python3")
 	}
 	kernel, err := filepath.Abs("testdata/kernel.py")
 	if err != nil {

@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/hostrole/hostrole/imds/imdstest/ownnet"
 )
 
 const (
@@ -50,17 +52,13 @@ func (a *asker) begin(t *testing.T, dir, address string) {
 		t.Fatal(err)
 	}
 	defer func() { _ = group.Close() }()
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	a.cmd = exec.Command("/proc/self/exe") // #nosec G204 -- this binary
-	a.cmd.Env = append(os.Environ(), roleEnv+"=asker", "HOSTROLE_RUNTIMES_UID="+fmt.Sprint(a.uid))
-	a.cmd.Args[0] = self
-	a.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, UseCgroupFD: true, CgroupFD: int(group.Fd())}
+	var flags uintptr
 	if address != "" {
-		a.cmd.SysProcAttr.Cloneflags = syscall.CLONE_NEWNET
+		flags = syscall.CLONE_NEWNET
 	}
+	a.cmd = ownnet.Command("asker", flags)
+	a.cmd.Env = append(a.cmd.Env, "HOSTROLE_RUNTIMES_UID="+fmt.Sprint(a.uid))
+	a.cmd.SysProcAttr.UseCgroupFD, a.cmd.SysProcAttr.CgroupFD = true, int(group.Fd())
 	a.cmd.Stderr = os.Stderr
 	if a.in, err = a.cmd.StdinPipe(); err != nil {
 		t.Fatal(err)

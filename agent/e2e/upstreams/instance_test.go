@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hostrole/hostrole/imds/imdstest/ownnet"
+
 	"github.com/hostrole/hostrole/agent/devsts"
 )
 
@@ -147,7 +149,7 @@ func TestBotocoreAsAHelper(t *testing.T) {
 	probe := exec.Command(argv[0], argv[1:]...)
 	probe.Env = bare(t)
 	if out, err := probe.CombinedOutput(); err != nil {
-		missing(t, "botocore: run agent/e2e/setup.sh (%s)", out)
+		ownnet.Missing(t, "botocore: run agent/e2e/setup.sh (%s)", out)
 	}
 	command, err := json.Marshal(argv)
 	if err != nil {

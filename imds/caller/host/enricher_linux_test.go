@@ -11,6 +11,8 @@ import (
 	"testing"
 	"testing/fstest"
 
+	"github.com/hostrole/hostrole/imds/imdstest/ownnet"
+
 	"golang.org/x/sys/unix"
 
 	"github.com/hostrole/hostrole/imds/caller"
@@ -144,7 +146,7 @@ func TestProbe(t *testing.T) {
 }
 
 func TestProbeWithoutLoopback(t *testing.T) {
-	needNamespace(t)
+	ownnet.Need(t)
 	p := start(t, uint32(os.Geteuid()), unix.CLONE_NEWUSER|unix.CLONE_NEWNET, nil, "probe")
 	if !strings.Contains(p.said, "ip link set lo up") {
 		t.Errorf("it says %q, and not what to do", p.said)
@@ -173,13 +175,13 @@ func TestClose(t *testing.T) {
 }
 
 func TestRefusedNewLeavesNothing(t *testing.T) {
-	needNamespace(t)
+	ownnet.Need(t)
 	before := descriptors(t)
 	broken := fstest.MapFS{"passwd/x": {}} // a folder
 	if e, err := host.New(host.Options{TrustUserNamespace: true, Etc: broken}); err == nil {
 		t.Errorf("New works without a user database: %v", e.Close())
 	}
-	if !mapIsWhole() {
+	if !ownnet.WholeUIDs() {
 		if _, err := host.New(host.Options{}); !errors.Is(err, host.ErrUserNamespace) {
 			t.Errorf("New in a user namespace: %v, want %v", err, host.ErrUserNamespace)
 		}

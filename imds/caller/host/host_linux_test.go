@@ -11,6 +11,8 @@ import (
 	"testing"
 	"testing/fstest"
 
+	"github.com/hostrole/hostrole/imds/imdstest/ownnet"
+
 	"golang.org/x/sys/unix"
 
 	"github.com/hostrole/hostrole/imds/caller"
@@ -86,7 +88,7 @@ func eventually(t *testing.T, e *host.Enricher, c caller.Conn, states ...uint8) 
 
 // someoneElse is a uid that is not ours, where there can be one.
 func someoneElse() uint32 {
-	if os.Geteuid() == 0 && mapIsWhole() {
+	if ownnet.RealRoot() {
 		return 1002
 	}
 	return uint32(os.Geteuid())

@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hostrole/hostrole/imds/imdstest/ownnet"
+
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
@@ -24,81 +26,22 @@ import (
 	"github.com/hostrole/hostrole/imds/caller/host"
 )
 
-// The test binary runs by hand, as the tests in a network namespace of their
-// own, and there as processes that the tests look at.
 const (
-	roleEnv = "HOSTROLE_HOST_TEST" // "" | tests | process
-	leftEnv = "HOSTROLE_HOST_LEFT" // the network namespace that must not be used
-	netPath = "/proc/thread-self/ns/net"
-
 	metadataV4 = "169.254.169.254"
 	metadataV6 = "fd00:ec2::254"
 )
 
-// refused is why the kernel gives no namespace, or "".
-var refused string
-
+// The tests look at processes that this binary plays.
 func TestMain(m *testing.M) {
-	flag.Parse()
-	switch os.Getenv(roleEnv) {
-	case "tests":
-		if err := settleIn(); err != nil {
-			fmt.Fprintln(os.Stderr, "preparing the network namespace:", err)
-			os.Exit(1)
-		}
-		os.Exit(m.Run())
-	case "process":
-		if err := play(flag.Args()); err != nil {
-			fmt.Println("error:", err)
-			os.Exit(1)
-		}
-		os.Exit(0)
-	}
-	if flag.Lookup("test.list").Value.String() != "" {
-		os.Exit(m.Run())
-	}
-	var last error
-	for _, flags := range []uintptr{syscall.CLONE_NEWNET, syscall.CLONE_NEWNET | syscall.CLONE_NEWUSER} {
-		cmd := again(flags, "tests", os.Args[1:]...)
-		cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-		runtime.LockOSThread() // the child dies with this thread
-		if last = cmd.Start(); last != nil {
-			continue
-		}
-		if err := cmd.Wait(); err != nil {
-			os.Exit(max(cmd.ProcessState.ExitCode(), 1))
-		}
-		os.Exit(0)
-	}
-	refused = last.Error() // what needs no namespace runs all the same
-	os.Exit(m.Run())
+	os.Exit(ownnet.Main(m, ownnet.Plan{Settle: settleIn, Roles: map[string]func() error{
+		"process": func() error { return play(flag.Args()) },
+	}}))
 }
 
-// again is this binary in new namespaces. In a user namespace it is root.
-func again(flags uintptr, role string, args ...string) *exec.Cmd {
-	left, _ := os.Readlink(netPath)
-	cmd := exec.Command("/proc/self/exe", args...)
-	cmd.Env = append(os.Environ(), roleEnv+"="+role, leftEnv+"="+left, "GORACE=atexit_sleep_ms=0")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: flags, Pdeathsig: syscall.SIGKILL}
-	if flags&syscall.CLONE_NEWUSER != 0 {
-		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
-		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
-	}
-	return cmd
-}
-
-// settleIn puts the metadata addresses on lo, once it is sure that this is
-// another network than the machine's.
+// settleIn puts the metadata addresses on lo.
 func settleIn() error {
-	left := os.Getenv(leftEnv)
-	if here, _ := os.Readlink(netPath); here == "" || left == "" || here == left {
-		return fmt.Errorf("this may still be the network namespace %q of those who began: it is %q", left, here)
-	}
 	lo, err := netlink.LinkByName("lo")
 	if err != nil {
-		return err
-	}
-	if err := netlink.LinkSetUp(lo); err != nil {
 		return err
 	}
 	for _, a := range []string{metadataV4 + "/32", metadataV6 + "/128"} {
@@ -117,28 +60,19 @@ func settleIn() error {
 	return nil
 }
 
-func needNamespace(t testing.TB) {
-	t.Helper()
-	if refused != "" {
-		t.Skipf("SKIPPED, missing: a network namespace of its own: %s", refused)
-	}
-}
-
 // needUIDs skips t unless processes can have several uids here.
 func needUIDs(t testing.TB) {
 	t.Helper()
-	needNamespace(t)
-	if os.Geteuid() != 0 || !mapIsWhole() {
+	ownnet.Need(t)
+	if !ownnet.RealRoot() {
 		t.Skip("SKIPPED, missing: root, to start processes of several users")
 	}
 }
 
-func mapIsWhole() bool { return host.CheckUIDMap("/proc/self/uid_map", false) == nil }
-
 func newEnricher(t testing.TB) *host.Enricher {
 	t.Helper()
-	needNamespace(t)
-	e, err := host.New(host.Options{TrustUserNamespace: !mapIsWhole()})
+	ownnet.Need(t)
+	e, err := host.New(host.Options{TrustUserNamespace: !ownnet.WholeUIDs()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -158,7 +92,7 @@ type server struct {
 
 func listen(t testing.TB, address string) server {
 	t.Helper()
-	needNamespace(t)
+	ownnet.Need(t)
 	l, err := net.Listen("tcp", address)
 	if err != nil {
 		t.Fatal(err)
@@ -275,7 +209,7 @@ type process struct {
 // start starts a process of another user; file is its descriptor 3 unless nil.
 func start(t testing.TB, uid uint32, flags uintptr, file *os.File, part ...string) *process {
 	t.Helper()
-	cmd := again(0, "process", part...)
+	cmd := ownnet.Command("process", 0, part...)
 	cmd.SysProcAttr.Cloneflags = flags
 	if int(uid) != os.Geteuid() {
 		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uid, Gid: uid}

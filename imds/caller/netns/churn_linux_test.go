@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hostrole/hostrole/imds/imdstest/ownnet"
+
 	"github.com/vishvananda/netlink"
 
 	"github.com/hostrole/hostrole/imds/caller"
@@ -66,7 +68,7 @@ func TestAddressChangesHands(t *testing.T) {
 		count = soak
 	}
 	e := newEnricher(t)
-	if os.Geteuid() != 0 || !mapIsWhole() {
+	if !ownnet.RealRoot() {
 		t.Skip("SKIPPED, missing: root, to have containers of several users")
 	}
 	s := listen(t, metadataV4+":0")

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hostrole/hostrole/imds/imdstest/ownnet"
+
 	"github.com/hostrole/hostrole/imds/caller"
 )
 
@@ -29,7 +31,7 @@ func BenchmarkBridged(b *testing.B) {
 
 // It costs no more on a host with many containers and sockets.
 func TestBridgedCallerCostsNoMore(t *testing.T) {
-	needHost(t)
+	ownnet.Need(t)
 	added := func(n surrounding) float64 {
 		var why error
 		r := testing.Benchmark(func(b *testing.B) { why = identify(b, n) })

@@ -24,15 +24,10 @@ import (
 	"github.com/hostrole/hostrole/imds/caller"
 	"github.com/hostrole/hostrole/imds/caller/host"
 	"github.com/hostrole/hostrole/imds/caller/netns"
+	"github.com/hostrole/hostrole/imds/imdstest/ownnet"
 )
 
-// The test binary runs by hand, as the tests on a host of their own with a
-// bridge, and there as the containers behind it.
 const (
-	roleEnv = "HOSTROLE_NETNS_TEST" // "" | tests | container | probe
-	leftEnv = "HOSTROLE_NETNS_LEFT" // the network namespace that must not be used
-	netPath = "/proc/thread-self/ns/net"
-
 	bridge     = "br0"
 	gateway    = "172.30.0.1"
 	gatewayV6  = "fd30::1"
@@ -40,77 +35,19 @@ const (
 	metadataV6 = "fd00:ec2::254"
 )
 
-// refused is why the kernel gives no host with a bridge, or "".
-var refused string
-
 func init() {
-	if os.Getenv(roleEnv) == "container" {
+	if ownnet.Role() == "container" {
 		runtime.LockOSThread() // the first thread of a process is the one whose namespaces /proc shows
 	}
 }
 
+// The tests run on a host of their own with a bridge, and this binary there
+// once more as each container behind it.
 func TestMain(m *testing.M) {
-	flag.Parse()
-	switch os.Getenv(roleEnv) {
-	case "tests":
-		if err := elsewhere(); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		if err := settleIn(); err != nil {
-			refused = err.Error()
-		}
-		os.Exit(m.Run())
-	case "container":
-		if err := play(flag.Args()); err != nil {
-			fmt.Println("error:", err)
-			os.Exit(1)
-		}
-		os.Exit(0)
-	case "probe":
-		fmt.Println(netns.New(nil).Probe())
-		os.Exit(0)
-	}
-	if flag.Lookup("test.list").Value.String() != "" {
-		os.Exit(m.Run())
-	}
-	var last error
-	for _, flags := range []uintptr{syscall.CLONE_NEWNET, syscall.CLONE_NEWNET | syscall.CLONE_NEWUSER} {
-		cmd := again(flags, "tests", os.Args[1:]...)
-		cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-		runtime.LockOSThread() // the child dies with this thread
-		if last = cmd.Start(); last != nil {
-			continue
-		}
-		if err := cmd.Wait(); err != nil {
-			os.Exit(max(cmd.ProcessState.ExitCode(), 1))
-		}
-		os.Exit(0)
-	}
-	refused = last.Error()
-	os.Exit(m.Run())
-}
-
-// again is this binary in new namespaces. In a user namespace it is root.
-func again(flags uintptr, role string, args ...string) *exec.Cmd {
-	left, _ := os.Readlink(netPath)
-	cmd := exec.Command("/proc/self/exe", args...)
-	cmd.Env = append(os.Environ(), roleEnv+"="+role, leftEnv+"="+left, "GORACE=atexit_sleep_ms=0")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: flags, Pdeathsig: syscall.SIGKILL}
-	if flags&syscall.CLONE_NEWUSER != 0 {
-		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
-		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
-	}
-	return cmd
-}
-
-// elsewhere is an error unless this is another network than the one left.
-func elsewhere() error {
-	left := os.Getenv(leftEnv)
-	if here, _ := os.Readlink(netPath); here == "" || left == "" || here == left {
-		return fmt.Errorf("this may still be the network namespace %q of those who began: it is %q", left, here)
-	}
-	return nil
+	os.Exit(ownnet.Main(m, ownnet.Plan{Settle: settleIn, Roles: map[string]func() error{
+		"container": func() error { return play(flag.Args()) },
+		"probe":     func() error { fmt.Println(netns.New(nil).Probe()); return nil },
+	}}))
 }
 
 // settleIn makes a host with the metadata addresses and a bridge.
@@ -148,22 +85,10 @@ func set(name string, addresses ...string) error {
 	return netlink.LinkSetUp(link)
 }
 
-func needHost(t testing.TB) {
-	t.Helper()
-	if refused != "" {
-		t.Skipf("SKIPPED, missing: a network namespace with a bridge of its own: %s", refused)
-	}
-}
-
-func mapIsWhole() bool {
-	text, err := os.ReadFile("/proc/self/uid_map")
-	return err == nil && strings.Join(strings.Fields(string(text)), " ") == "0 0 4294967295"
-}
-
 func newHost(t testing.TB) *host.Enricher {
 	t.Helper()
-	needHost(t)
-	h, err := host.New(host.Options{TrustUserNamespace: !mapIsWhole()})
+	ownnet.Need(t)
+	h, err := host.New(host.Options{TrustUserNamespace: !ownnet.WholeUIDs()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -192,7 +117,7 @@ func listen(t testing.TB, address string) server {
 
 func listenOn(t testing.TB, device, address string) server {
 	t.Helper()
-	needHost(t)
+	ownnet.Need(t)
 	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) (err error) {
 		err2 := c.Control(func(fd uintptr) { err = unix.BindToDevice(int(fd), device) })
 		return errors.Join(err, err2)
@@ -246,15 +171,15 @@ var containers int // so far; their links have to have names
 // by itself. With owner it has a user namespace, in which it is root.
 func contain(t testing.TB, uid uint32, address string, owner bool) *container {
 	t.Helper()
-	needHost(t)
+	ownnet.Need(t)
 	flags := uintptr(syscall.CLONE_NEWNET)
 	if owner {
 		flags |= syscall.CLONE_NEWUSER
 	}
-	if !mapIsWhole() {
+	if !ownnet.WholeUIDs() {
 		uid = 0 // there is no other
 	}
-	cmd := again(flags, "container", fmt.Sprint(uid))
+	cmd := ownnet.Command("container", flags, fmt.Sprint(uid))
 	if owner {
 		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: int(uid), Size: 1}}
 		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: int(uid), Size: 1}}
@@ -339,7 +264,7 @@ func (c *container) end() {
 
 // play is a container: it obeys until its input ends.
 func play(part []string) error {
-	if err := elsewhere(); err != nil {
+	if err := ownnet.Arrived(); err != nil {
 		return err
 	}
 	runtime.LockOSThread()

@@ -6,12 +6,13 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/hostrole/hostrole/imds/imdstest/ownnet"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -69,7 +70,7 @@ func TestBridgedCaller(t *testing.T) {
 }
 
 func TestContainerWithUsersOfItsOwn(t *testing.T) {
-	if os.Geteuid() != 0 || !mapIsWhole() {
+	if !ownnet.RealRoot() {
 		t.Skip("SKIPPED, missing: root, to start processes of several users")
 	}
 	e := newEnricher(t)
@@ -435,12 +436,11 @@ func TestProbe(t *testing.T) {
 	if err := e.Probe(); err != nil {
 		t.Error(err)
 	}
-	if os.Geteuid() != 0 || !mapIsWhole() {
+	if !ownnet.RealRoot() {
 		t.Skip("SKIPPED, missing: root, to start a process without rights")
 	}
-	cmd := exec.Command("/proc/self/exe")
-	cmd.Env = append(os.Environ(), roleEnv+"=probe")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 1234, Gid: 1234}, Pdeathsig: syscall.SIGKILL}
+	cmd := ownnet.Command("probe", 0)
+	cmd.SysProcAttr.Credential = &syscall.Credential{Uid: 1234, Gid: 1234}
 	out, err := cmd.CombinedOutput()
 	if errors.Is(err, unix.EACCES) {
 		t.Skipf("SKIPPED, missing: a test binary that others may run: %v", err)
