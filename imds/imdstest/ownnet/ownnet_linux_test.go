@@ -14,7 +14,9 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-const builtEnv = "HOSTROLE_OWNNET_BUILT"
+// The file that was built, and the namespaces of the process that was run by
+// hand, which one in a user namespace cannot look up.
+const builtEnv, mntEnv, netEnv = "HOSTROLE_OWNNET_BUILT", "HOSTROLE_OWNNET_MNT", "HOSTROLE_OWNNET_NET"
 
 var settled int
 
@@ -23,7 +25,10 @@ func TestMain(m *testing.M) {
 		Mounts: true,
 		Build: func(dir string) ([]string, error) {
 			file := filepath.Join(dir, "file")
-			return []string{builtEnv + "=" + file}, os.WriteFile(file, []byte("built"), 0o600)
+			mounts, err := os.Readlink("/proc/self/ns/mnt")
+			network, err2 := os.Readlink("/proc/self/ns/net")
+			return []string{builtEnv + "=" + file, mntEnv + "=" + mounts, netEnv + "=" + network},
+				errors.Join(err, err2, os.WriteFile(file, []byte("built"), 0o600))
 		},
 		Settle: func() error { settled++; return nil },
 		Roles: map[string]func() error{
@@ -49,9 +54,9 @@ func TestNetworkOfItsOwn(t *testing.T) {
 			t.Errorf("what the tests start would have %s=%s", name, got)
 		}
 	}
-	for option, word := range map[string]string{"mounts": "mnt", "network": "net"} {
-		if ours, parents := link(t, "self", word), link(t, fmt.Sprint(os.Getppid()), word); ours == parents {
-			t.Errorf("%s: %s is that of the process which was run by hand", option, ours)
+	for word, env := range map[string]string{"mnt": mntEnv, "net": netEnv} {
+		if ours, parents := link(t, "self", word), os.Getenv(env); parents == "" || ours == parents {
+			t.Errorf("%s is that of the process which was run by hand, %q", ours, parents)
 		}
 	}
 }
