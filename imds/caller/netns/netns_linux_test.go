@@ -100,8 +100,15 @@ func TestSpoofedAddress(t *testing.T) {
 	if c.Remote.Addr() != old.Remote.Addr() {
 		t.Fatalf("the thief comes from %v and not from %v: this test shows nothing", c.Remote, old.Remote)
 	}
+	thief.tell("say x") // so that the bridge sends to where it was heard last
 	name(t, e, c, thief, inode)
-	refuse(t, e, old, host.ErrNotFound) // the answer would go to the thief
+	thief.tell("say x")
+	// The answer would go to the thief; or to the victim, whose kernel has said
+	// something of its own in between, and then it may be named.
+	var who caller.Caller
+	if err := e.Enrich(t.Context(), old, &who); !errors.Is(err, host.ErrNotFound) && (err != nil || fmt.Sprint(who.Inode) != before) {
+		t.Errorf("got %+v with error %v, want the error %v, or the inode %s", who, err, host.ErrNotFound, before)
+	}
 }
 
 // A container has lost its connection without a word, and holds the socket
